@@ -1,0 +1,168 @@
+//! Buffers, their chunks, and what each chunk is bound to.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use plinius_pm::Extent;
+use plinius_seal::{Aad, NONCE_BYTES, TAG_BYTES};
+
+use crate::error::{Error, Result};
+
+/// A buffer is sealed in pieces of this size: two of them fit a core's L2 cache.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+const FORMAT_VERSION: u64 = 1;
+
+/// Memory that is sealed from: a tensor's own.
+pub trait Source: Sync {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+    /// Copies `out.len()` bytes, starting at `at`; the range is inside.
+    fn copy_out(&self, at: usize, out: &mut [u8]);
+    /// Whether there is nothing to seal.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Memory that is opened into: a tensor's own.
+pub trait Target: Sync {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+    /// Writes verified bytes, starting at `at`; the range is inside.
+    fn copy_in(&self, at: usize, bytes: &[u8]);
+    /// Whether there is nothing to open.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which write attempt a buffer belongs to; bound to every chunk of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// What the bytes are for: `tensor` or `manifest`.
+    pub purpose: &'static str,
+    /// The job, random.
+    pub job_id: [u8; 16],
+    /// The mirror's name.
+    pub mirror: String,
+    /// The generation that wrote the bytes.
+    pub generation: u64,
+    /// The step that wrote the bytes.
+    pub step: u64,
+}
+
+/// What a buffer is; bound to every chunk of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BufferName {
+    /// Path of the value in the state.
+    pub name: String,
+    /// Element type.
+    pub dtype: String,
+    /// Elements in each dimension.
+    pub shape: Vec<u64>,
+}
+
+impl BufferName {
+    /// What all chunks of a buffer are bound to.
+    pub(crate) fn aad(&self, context: &Context, count: usize) -> Aad {
+        let shape: Vec<u8> = self.shape.iter().flat_map(|size| size.to_le_bytes()).collect();
+        Aad::new(context.purpose)
+            .number(FORMAT_VERSION)
+            .field(&context.job_id)
+            .field(context.mirror.as_bytes())
+            .number(context.generation)
+            .number(context.step)
+            .field(self.name.as_bytes())
+            .field(self.dtype.as_bytes())
+            .field(&shape)
+            .number(count as u64)
+    }
+}
+
+/// Where a sealed buffer lies, and what opens it beside the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedBuffer {
+    /// The ciphertext; none for an empty buffer.
+    pub extent: Option<Extent>,
+    /// One nonce a chunk.
+    pub nonces: Vec<u8>,
+    /// One tag a chunk.
+    pub tags: Vec<u8>,
+}
+
+impl SealedBuffer {
+    /// Checks that a buffer of `len` bytes can be this one.
+    pub(crate) fn check(&self, name: &str, len: usize) -> Result<usize> {
+        let count = len.div_ceil(CHUNK_BYTES);
+        let sealed_bytes = self.extent.map_or(0, |extent| extent.bytes);
+        if sealed_bytes == len as u64
+            && self.nonces.len() == count * NONCE_BYTES
+            && self.tags.len() == count * TAG_BYTES
+        {
+            return Ok(count);
+        }
+        Err(Error::Refused(format!("{name} ({len} bytes)")))
+    }
+}
+
+/// One piece of work: a range of one of the buffers.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk {
+    pub buffer: usize,
+    pub index: usize,
+    pub at: usize,
+    pub len: usize,
+}
+
+/// All chunks of buffers of the given lengths, in order.
+pub fn chunks(lengths: impl Iterator<Item = usize>) -> Vec<Chunk> {
+    let chunks_of = |(buffer, length): (usize, usize)| {
+        (0..length.div_ceil(CHUNK_BYTES)).map(move |index| {
+            let at = index * CHUNK_BYTES;
+            Chunk { buffer, index, at, len: CHUNK_BYTES.min(length - at) }
+        })
+    };
+    lengths.enumerate().flat_map(chunks_of).collect()
+}
+
+/// Starting a thread costs more than sealing less than this.
+const BYTES_PER_THREAD: usize = 2 * CHUNK_BYTES;
+
+/// How many of `threads` are worth starting for this many bytes.
+pub fn useful_threads(threads: usize, bytes: usize) -> usize {
+    threads.min(bytes / BYTES_PER_THREAD).max(1)
+}
+
+/// Runs `work(worker's staging buffer, item)` for `0..items` on `threads` threads. The first error stops all of them;
+/// `done` runs in each thread at its end.
+pub fn in_parallel(
+    items: usize,
+    threads: usize,
+    staging_bytes: usize,
+    work: impl Fn(&mut Vec<u8>, usize) -> Result<()> + Sync,
+    done: impl Fn() + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let worker = || {
+        let mut staging = Vec::with_capacity(staging_bytes);
+        loop {
+            let item = next.fetch_add(1, Ordering::Relaxed);
+            if item >= items {
+                break;
+            }
+            if let Err(error) = work(&mut staging, item) {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                next.store(items, Ordering::Relaxed);
+            }
+        }
+        done();
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(items) {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}

@@ -1,0 +1,18 @@
+//! Sealing into extents and opening from them, chunk by chunk in private memory, in parallel.
+//!
+//! This is the only crate that knows both the pool and the keys. The two rules of untrusted memory live here: a
+//! ciphertext is made in private memory before it is stored, and copied into private memory before it is checked.
+
+#![forbid(unsafe_code)]
+
+mod chunk;
+mod error;
+mod reading;
+mod records;
+mod writing;
+
+pub use chunk::{BufferName, CHUNK_BYTES, Context, SealedBuffer, Source, Target};
+pub use error::{Error, Result};
+pub use reading::Reading;
+pub use records::{RecordReader, RecordShape, seal_records};
+pub use writing::Writing;

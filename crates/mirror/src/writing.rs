@@ -1,0 +1,126 @@
+//! One write attempt: a fresh salt and key, buffers sealed into reserved extents, one commit.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plinius_pm::{Entry, Extent, Pool, Reserved};
+use plinius_seal::{BulkKey, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
+use zeroize::Zeroize;
+
+use crate::chunk::{BufferName, CHUNK_BYTES, Context, SealedBuffer, Source, chunks, in_parallel, useful_threads};
+use crate::error::{Error, Result};
+
+/// A write attempt. Dropped without `commit`, it leaves nothing behind: its extents are free again.
+pub struct Writing {
+    pool: Arc<Pool>,
+    key: BulkKey,
+    salt: Salt,
+    context: Context,
+    reserved: Option<Reserved>,
+}
+
+impl Writing {
+    /// Begins an attempt with a salt of its own, so that a retry can never meet the same key and nonce.
+    pub fn begin(pool: Arc<Pool>, job_key: &JobKey, context: Context) -> Result<Self> {
+        let mut salt = [0; SALT_BYTES];
+        random(&mut salt)?;
+        Ok(Self { pool, key: job_key.derive(&salt)?, salt, context, reserved: None })
+    }
+
+    /// The salt of this attempt, public.
+    pub fn salt(&self) -> &Salt {
+        &self.salt
+    }
+
+    /// The commitment to this attempt's key, public.
+    pub fn commitment(&self) -> &[u8; 32] {
+        self.key.commitment()
+    }
+
+    /// Seals buffers into free extents.
+    pub fn seal<S: Source>(&mut self, buffers: &[(BufferName, S)], threads: usize) -> Result<Vec<SealedBuffer>> {
+        let context = self.context.clone();
+        self.seal_as(&context, buffers, threads)
+    }
+
+    /// Seals the manifest, under a purpose of its own.
+    pub fn seal_manifest<S: Source>(&mut self, manifest: S) -> Result<SealedBuffer> {
+        let context = Context { purpose: "manifest", ..self.context.clone() };
+        let sealed = self.seal_as(&context, &[(manifest_name(), manifest)], 1)?;
+        sealed.into_iter().next().ok_or_else(|| Error::Misuse("there is no manifest".into()))
+    }
+
+    /// Commits: from now on the catalog names what was sealed, and what nobody names any more is free.
+    pub fn commit(mut self, entry: &Entry) -> Result<()> {
+        let reserved = self.reserved.take().ok_or_else(|| Error::Misuse("nothing was sealed".into()))?;
+        Ok(self.pool.commit(entry, reserved)?)
+    }
+
+    fn seal_as<S: Source>(
+        &mut self,
+        context: &Context,
+        buffers: &[(BufferName, S)],
+        threads: usize,
+    ) -> Result<Vec<SealedBuffer>> {
+        let sizes: Vec<u64> = buffers.iter().map(|(_, source)| source.len() as u64).filter(|len| *len > 0).collect();
+        let reserved = self.pool.reserve(&sizes)?;
+        let sealed = self.seal_into(context, &reserved, buffers, threads)?;
+        self.reserved = Some(match self.reserved.take() {
+            Some(before) => before.join(reserved),
+            None => reserved,
+        });
+        Ok(sealed)
+    }
+
+    fn seal_into<S: Source>(
+        &self,
+        context: &Context,
+        reserved: &Reserved,
+        buffers: &[(BufferName, S)],
+        threads: usize,
+    ) -> Result<Vec<SealedBuffer>> {
+        let work = chunks(buffers.iter().map(|(_, source)| source.len()));
+        let slots = slots(buffers.iter().map(|(_, source)| source.len()));
+        let results: Mutex<Vec<(Nonce, Tag)>> = Mutex::new(vec![([0; NONCE_BYTES], [0; TAG_BYTES]); work.len()]);
+        in_parallel(
+            work.len(),
+            useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
+            CHUNK_BYTES,
+            |staging, item| {
+                let chunk = work[item];
+                let (name, source) = &buffers[chunk.buffer];
+                staging.resize(chunk.len, 0);
+                source.copy_out(chunk.at, staging);
+                let aad = name.aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
+                let sealed = self.key.seal(&aad, staging);
+                let sealed = sealed.inspect_err(|_| staging.zeroize())?;
+                reserved.write(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging)?;
+                results.lock().unwrap_or_else(PoisonError::into_inner)[item] = sealed;
+                Ok(())
+            },
+            || reserved.fence(),
+        )?;
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let extents = reserved.extents();
+        let mut sealed: Vec<SealedBuffer> = slots.iter().map(|slot| empty(slot.map(|slot| extents[slot]))).collect();
+        for (chunk, (nonce, tag)) in work.iter().zip(results) {
+            sealed[chunk.buffer].nonces.extend(nonce);
+            sealed[chunk.buffer].tags.extend(tag);
+        }
+        Ok(sealed)
+    }
+}
+
+/// The manifest is sealed like a buffer, with a name that no tensor can have because its purpose differs.
+pub fn manifest_name() -> BufferName {
+    BufferName { name: String::new(), dtype: String::new(), shape: Vec::new() }
+}
+
+/// Which reserved extent each buffer has; an empty one has none.
+fn slots(lengths: impl Iterator<Item = usize>) -> Vec<Option<usize>> {
+    let mut next = 0..;
+    lengths.map(|len| if len > 0 { next.next() } else { None }).collect()
+}
+
+fn empty(extent: Option<Extent>) -> SealedBuffer {
+    SealedBuffer { extent, nonces: Vec::new(), tags: Vec::new() }
+}

@@ -1,0 +1,64 @@
+//! What can go wrong with a pool. Each variant becomes one class of `plinius.errors`.
+
+use std::io;
+
+/// The result of an operation on a pool.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of a pool; the message says what happened and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused an operation.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The pool, its heap, or its medium has no room.
+    #[error("{what} is full: {needed_bytes} bytes needed, {free_bytes} free; {advice}")]
+    Full {
+        /// What is full.
+        what: &'static str,
+        /// Bytes that the operation needed.
+        needed_bytes: u64,
+        /// Bytes that there were.
+        free_bytes: u64,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// Another process, or this one, has the pool open.
+    #[error("the pool is open in {holder}; wait for it to end or stop it")]
+    Busy {
+        /// Who holds it, in words.
+        holder: String,
+    },
+    /// The bytes of the pool are not what this crate wrote.
+    #[error("the pool is damaged: {0}; restore it from a copy")]
+    Corrupt(String),
+    /// The file is not a pool at all.
+    #[error("this is not a pool: {0}; name a pool, or a path where there is no file yet")]
+    NotAPool(&'static str),
+    /// The pool has a format version that this crate does not read.
+    #[error("the pool has format version {found}, this program reads version {known}; use a matching release")]
+    Version {
+        /// The version in the pool.
+        found: u32,
+        /// The version that this crate writes.
+        known: u32,
+    },
+    /// The pool cannot be used like this.
+    #[error("{0}")]
+    Misuse(String),
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self::Io { action, source: errno.into() }
+    }
+
+    pub(crate) fn corrupt(what: impl Into<String>) -> Self {
+        Self::Corrupt(what.into())
+    }
+}

@@ -1,0 +1,341 @@
+//! The pool: opening, creating, recovering, growing, and the two ways to write it.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::catalog::{self, Entry};
+use crate::error::{Error, Result};
+use crate::extent::{EXTENT_ALIGN, Extent, FreeSpace};
+use crate::file::MappedFile;
+use crate::lock::{self, Lock};
+use crate::medium::Medium;
+use crate::persist::Flush;
+use crate::region::Region;
+use crate::romulus::{self, MainHeap, Transaction};
+use crate::superblock::{CREATING, PAGE, Superblock};
+
+/// Length of each of the twin heaps, unless the creator says otherwise.
+pub const DEFAULT_HEAP_BYTES: u64 = 2 << 20;
+/// The pool grows by multiples of this.
+const GROWTH_BYTES: u64 = 64 << 10;
+
+/// How a pool is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The pool never grows beyond this; `None`: as far as its medium goes.
+    pub max_bytes: Option<u64>,
+    /// Length of each heap of a pool that is created now.
+    pub heap_bytes: u64,
+    /// A fresh random id, for a pool that is created now.
+    pub pool_id: [u8; 16],
+}
+
+/// An open pool. It is the only writer of its file.
+pub struct Pool<R: Region = MappedFile> {
+    region: R,
+    lock: Lock,
+    max_bytes: u64,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    layout: Superblock,
+    free: FreeSpace,
+    failed: bool,
+}
+
+impl Pool {
+    /// Opens the pool at a path, or creates it where there is no file.
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        if lock::open_here(path).is_some() {
+            return Err(Error::Busy { holder: "this process already".into() });
+        }
+        if path.exists() && !path.is_file() {
+            return Err(Error::NotAPool("it is not a regular file"));
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = file.map_err(|source| Error::Io { action: "opening the pool", source })?;
+        let pool = Self::from_file(file, options)?;
+        sync_folder(path)?;
+        Ok(pool)
+    }
+
+    /// Opens the pool behind a descriptor that is open for reading and writing; an empty file becomes a pool.
+    pub fn from_file(file: File, options: Options) -> Result<Self> {
+        let file = Arc::new(file);
+        let facts = file.metadata().map_err(|source| Error::Io { action: "looking at the pool", source })?;
+        if !facts.is_file() {
+            return Err(Error::NotAPool("it is not a regular file"));
+        }
+        if (1..PAGE).contains(&facts.len()) {
+            return Err(Error::NotAPool("it is too short"));
+        }
+        let lock = Lock::take(file.clone())?;
+        Self::with_region(MappedFile::map(file)?, lock, options)
+    }
+
+    /// What lies under the pool.
+    pub fn medium(&self) -> Medium {
+        self.region.medium()
+    }
+
+    /// The write-back in use.
+    pub fn flush(&self) -> Flush {
+        self.region.flush()
+    }
+}
+
+impl<R: Region> Pool<R> {
+    fn with_region(region: R, lock: Lock, options: Options) -> Result<Self> {
+        if is_new(&region) {
+            create(&region, options)?;
+        }
+        let layout = superblock(&region)?;
+        romulus::recover(&region, &layout)?;
+        let entries = catalog::read(&MainHeap::new(&region, &layout))?;
+        let free = FreeSpace::around(checked_extents(&entries, &layout)?, &layout)?;
+        let max_bytes = options.max_bytes.unwrap_or(u64::MAX);
+        Ok(Self { region, lock, max_bytes, shared: Mutex::new(Shared { layout, free, failed: false }) })
+    }
+
+    /// The pool's random id.
+    pub fn id(&self) -> [u8; 16] {
+        self.shared().layout.pool_id
+    }
+
+    /// Length of the file, and how much of it is free for extents.
+    pub fn bytes(&self) -> (u64, u64) {
+        let shared = self.shared();
+        (shared.layout.pool_bytes, shared.free.bytes())
+    }
+
+    /// A private copy of the catalog.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let shared = self.shared();
+        catalog::read(&MainHeap::new(&self.region, &shared.layout))
+    }
+
+    /// The entry of a name.
+    pub fn entry(&self, name: &str) -> Result<Option<Entry>> {
+        Ok(self.entries()?.into_iter().find(|entry| entry.name == name))
+    }
+
+    /// Copies bytes of an extent into private memory, starting `at` bytes into it.
+    ///
+    /// # Errors
+    /// The range is not inside the pool: `Error::Corrupt`, since extents come from the pool.
+    pub fn read(&self, extent: Extent, at: u64, out: &mut [u8]) -> Result<()> {
+        let end = at.checked_add(out.len() as u64).filter(|end| *end <= extent.bytes);
+        let fits = extent.offset.checked_add(extent.bytes).is_some_and(|end| end <= self.region.len());
+        if end.is_none() || !fits {
+            return Err(Error::corrupt(format!("{} bytes at {at} are not inside {extent:?}", out.len())));
+        }
+        self.region.load(extent.offset + at, out);
+        Ok(())
+    }
+
+    /// Takes one free extent for each size, growing the pool when the free space does not do.
+    pub fn reserve(self: &Arc<Self>, sizes: &[u64]) -> Result<Reserved<R>> {
+        self.lock.assert_held()?;
+        let mut shared = self.usable()?;
+        let mut reserved = Reserved { pool: self.clone(), extents: vec![None; sizes.len()] };
+        let mut missing = 0_u64;
+        for (slot, &bytes) in reserved.extents.iter_mut().zip(sizes) {
+            *slot = shared.free.take(bytes);
+            if slot.is_none() {
+                missing = missing.saturating_add(bytes.next_multiple_of(EXTENT_ALIGN));
+            }
+        }
+        if missing > 0 {
+            let grown = self.grow(&mut shared, missing);
+            if let Err(error) = grown {
+                drop(shared);
+                return Err(error);
+            }
+            for (slot, &bytes) in reserved.extents.iter_mut().zip(sizes).filter(|(slot, _)| slot.is_none()) {
+                *slot = shared.free.take(bytes);
+            }
+        }
+        drop(shared);
+        Ok(reserved)
+    }
+
+    /// Puts `entry` into the catalog in one transaction, in the place of the one of its name. The extents that the old
+    /// one had and the new one has not are free afterwards; those of `reserved` must be among the entry's.
+    pub fn commit(&self, entry: &Entry, reserved: Reserved<R>) -> Result<()> {
+        self.lock.assert_held()?;
+        let mut shared = self.usable()?;
+        // ORDER: the extents that the workers streamed are durable before the catalog names them.
+        let fenced = self.region.pfence();
+        let outcome = fenced.and_then(|()| {
+            let mut tx = Transaction::begin(&self.region, &shared.layout);
+            let old = catalog::put(&mut tx, entry)?;
+            check_owned(entry, old.as_ref(), &reserved)?;
+            tx.commit().inspect_err(|_| shared.failed = true)?;
+            Ok(old)
+        });
+        let old = match outcome {
+            Ok(old) => old,
+            Err(error) => {
+                drop(shared);
+                return Err(error);
+            }
+        };
+        reserved.keep();
+        let kept: HashSet<&Extent> = entry.extents.iter().collect();
+        for extent in old.iter().flat_map(|old| &old.extents).filter(|extent| !kept.contains(extent)) {
+            shared.free.give(*extent);
+        }
+        Ok(())
+    }
+
+    fn grow(&self, shared: &mut Shared, missing: u64) -> Result<()> {
+        let old = shared.layout.pool_bytes;
+        let new = old.saturating_add(missing).checked_next_multiple_of(GROWTH_BYTES).unwrap_or(u64::MAX);
+        if new > self.max_bytes {
+            let advice = "open it with a larger max_bytes";
+            let free_bytes = self.max_bytes.saturating_sub(old) + shared.free.bytes();
+            return Err(Error::Full { what: "the pool", needed_bytes: missing, free_bytes, advice });
+        }
+        if new > self.region.len() {
+            self.region.grow(new)?;
+        }
+        let layout = Superblock { pool_bytes: new, sequence: shared.layout.sequence + 1, ..shared.layout.clone() };
+        layout.store(&self.region).inspect_err(|_| shared.failed = true)?;
+        shared.layout = layout;
+        shared.free.add(old, new - old);
+        Ok(())
+    }
+
+    fn usable(&self) -> Result<MutexGuard<'_, Shared>> {
+        let shared = self.shared();
+        if shared.failed {
+            let advice = "the medium failed while writing the pool; close it and open it again".to_owned();
+            return Err(Error::Misuse(advice));
+        }
+        Ok(shared)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Extents that were taken and not committed yet. They are written through this and nothing else, so that no byte of a
+/// committed extent can be touched; dropping it gives them back.
+pub struct Reserved<R: Region = MappedFile> {
+    pool: Arc<Pool<R>>,
+    extents: Vec<Option<Extent>>,
+}
+
+impl<R: Region> Reserved<R> {
+    /// The extents, in the order of the sizes that were asked for.
+    pub fn extents(&self) -> Vec<Extent> {
+        self.extents.iter().copied().flatten().collect()
+    }
+
+    /// Streams bytes into one of the extents. The writing thread calls `fence` before it reports that it is done.
+    pub fn write(&self, index: usize, at: u64, bytes: &[u8]) -> Result<()> {
+        let extent = self.extents.get(index).copied().flatten();
+        let fits = |extent: &Extent| at.checked_add(bytes.len() as u64).is_some_and(|end| end <= extent.bytes);
+        let Some(extent) = extent.filter(fits) else {
+            return Err(Error::Misuse(format!("{} bytes at {at} do not fit the reserved extent {index}", bytes.len())));
+        };
+        self.pool.region.stream(extent.offset + at, bytes);
+        Ok(())
+    }
+
+    /// Orders this thread's writes before whatever it reports afterwards.
+    pub fn fence(&self) {
+        self.pool.region.thread_fence();
+    }
+
+    /// Joins two reservations, to be committed together.
+    #[must_use]
+    pub fn join(mut self, mut other: Self) -> Self {
+        self.extents.append(&mut other.extents);
+        self
+    }
+
+    fn keep(mut self) {
+        self.extents.clear();
+    }
+}
+
+impl<R: Region> Drop for Reserved<R> {
+    fn drop(&mut self) {
+        if self.extents.is_empty() {
+            return;
+        }
+        let mut shared = self.pool.shared();
+        for extent in self.extents.drain(..).flatten() {
+            shared.free.give(extent);
+        }
+    }
+}
+
+/// Checks all extents of a catalog against the geometry of the pool.
+pub fn checked_extents(entries: &[Entry], layout: &Superblock) -> Result<Vec<Extent>> {
+    entries.iter().flat_map(|entry| &entry.extents).map(|extent| extent.check(layout)).collect()
+}
+
+/// An entry may own what was reserved for it and what it owned before, nothing else.
+fn check_owned<R: Region>(entry: &Entry, old: Option<&Entry>, reserved: &Reserved<R>) -> Result<()> {
+    let own: HashSet<Extent> = old.into_iter().flat_map(|old| old.extents.clone()).chain(reserved.extents()).collect();
+    match entry.extents.iter().find(|extent| !own.contains(extent)) {
+        None => Ok(()),
+        Some(foreign) => Err(Error::Misuse(format!("{foreign:?} does not belong to the entry {:?}", entry.name))),
+    }
+}
+
+fn superblock<R: Region>(region: &R) -> Result<Superblock> {
+    if region.len() < 2 * PAGE {
+        return Err(Error::NotAPool("it is too short"));
+    }
+    let mut pages = [0; 2 * PAGE as usize];
+    region.load(0, &mut pages);
+    Superblock::parse(&pages, region.len())
+}
+
+/// An empty file, or one whose creation was cut: nothing but zeros in its one page, or the marker and no superblock.
+fn is_new<R: Region>(region: &R) -> bool {
+    if region.is_empty() {
+        return true;
+    }
+    let mut first = [0; PAGE as usize];
+    region.load(0, &mut first);
+    let blank = region.len() == PAGE && first == [0; PAGE as usize];
+    blank || (first.starts_with(CREATING) && superblock(region).is_err())
+}
+
+fn create<R: Region>(region: &R, options: Options) -> Result<()> {
+    let layout = Superblock::new(options.pool_id, options.heap_bytes.next_multiple_of(PAGE));
+    if layout.pool_bytes > options.max_bytes.unwrap_or(u64::MAX) {
+        let (needed_bytes, free_bytes) = (layout.pool_bytes, options.max_bytes.unwrap_or(u64::MAX));
+        let advice = "choose a larger max_bytes or a smaller heap_bytes";
+        return Err(Error::Full { what: "the pool", needed_bytes, free_bytes, advice });
+    }
+    if region.is_empty() {
+        region.grow(PAGE)?;
+    }
+    // ORDER: the marker is durable before anything else, so that a creation that is cut here begins again.
+    region.store(0, CREATING);
+    region.pwb(0, CREATING.len() as u64);
+    region.psync()?;
+    if region.len() < layout.pool_bytes {
+        region.grow(layout.pool_bytes)?;
+    }
+    romulus::format(region, &layout);
+    // ORDER: the heaps are durable before a superblock names them.
+    region.psync()?;
+    layout.store(region)
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| Error::Io { action: "writing the pool's folder to its medium", source })
+}

@@ -1,0 +1,22 @@
+//! The binding `plinius._core`: converts arguments and errors, and releases the GIL. Nothing else happens here.
+
+mod errors;
+mod key;
+mod memory;
+mod mirror;
+mod pool;
+mod records;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::key::Key;
+    #[pymodule_export]
+    use crate::mirror::{Reading, Writing};
+    #[pymodule_export]
+    use crate::pool::{Pool, cpu_write_back, medium_of, status};
+    #[pymodule_export]
+    use crate::records::{Loading, RecordReader, seal_records};
+}

@@ -1,0 +1,75 @@
+//! Borrowing the memory of Python objects: the one place outside the pool's mapping with `unsafe`.
+
+use std::ptr;
+
+use plinius_mirror::{Source, Target};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyBufferError;
+use pyo3::prelude::*;
+
+/// The bytes behind a Python buffer, borrowed for as long as this lives.
+///
+/// Other Python threads may write them meanwhile, as with any NumPy call that releases the GIL: so no reference into
+/// them is made, they are only copied.
+pub struct Borrowed {
+    pointer: *mut u8,
+    len: usize,
+    /// Keeps the memory in place.
+    _buffer: PyBuffer<u8>,
+}
+
+// SAFETY: the buffer keeps the memory alive and in place; all access is by copying through the raw pointer.
+unsafe impl Send for Borrowed {}
+// SAFETY: as above.
+unsafe impl Sync for Borrowed {}
+
+impl Borrowed {
+    /// Borrows for reading.
+    pub fn read(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyBuffer::<u8>::get(object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("a contiguous buffer of bytes is needed"));
+        }
+        Ok(Self { pointer: buffer.buf_ptr().cast(), len: buffer.len_bytes(), _buffer: buffer })
+    }
+
+    /// Borrows for writing.
+    pub fn write(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let borrowed = Self::read(object)?;
+        if borrowed._buffer.readonly() {
+            return Err(PyBufferError::new_err("a writable buffer is needed"));
+        }
+        Ok(borrowed)
+    }
+
+    /// A private copy of all bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.copy_out(0, &mut bytes);
+        bytes
+    }
+}
+
+impl Source for Borrowed {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn copy_out(&self, at: usize, out: &mut [u8]) {
+        assert!(at.checked_add(out.len()).is_some_and(|end| end <= self.len), "read outside a borrowed buffer");
+        // SAFETY: the range is inside the borrowed memory (checked above); `out` is private.
+        unsafe { ptr::copy_nonoverlapping(self.pointer.add(at), out.as_mut_ptr(), out.len()) }
+    }
+}
+
+impl Target for Borrowed {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn copy_in(&self, at: usize, bytes: &[u8]) {
+        assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= self.len), "write outside a borrowed buffer");
+        // SAFETY: the range is inside the borrowed memory (checked above), which `write` found to be writable.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.pointer.add(at), bytes.len()) }
+    }
+}

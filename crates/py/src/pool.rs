@@ -1,0 +1,150 @@
+//! `plinius._core.Pool` and the reading of a pool's public part.
+
+use std::fs::File;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plinius_pm::{DEFAULT_HEAP_BYTES, Entry, Error, Flush, Options, Pool as CorePool, Status};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors;
+
+/// An entry of the catalog: name, public bytes, extents as (offset, bytes).
+type EntryTuple = (String, Vec<u8>, Vec<(u64, u64)>);
+
+/// An open pool.
+#[pyclass(frozen, module = "plinius._core")]
+pub struct Pool {
+    pool: Mutex<Option<Arc<CorePool>>>,
+}
+
+impl Pool {
+    /// The pool, unless it was closed.
+    pub fn open(&self, py: Python<'_>) -> PyResult<Arc<CorePool>> {
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pool.ok_or_else(|| errors::pool(py, Error::Misuse("the pool is closed; open it again".into())))
+    }
+}
+
+#[pymethods]
+impl Pool {
+    /// Opens or creates the pool at `path`, or behind the descriptor `fd`, which stays the caller's.
+    #[new]
+    #[pyo3(signature = (path=None, fd=None, max_bytes=None, heap_bytes=DEFAULT_HEAP_BYTES))]
+    fn new(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        fd: Option<RawFd>,
+        max_bytes: Option<u64>,
+        heap_bytes: u64,
+    ) -> PyResult<Self> {
+        let mut pool_id = [0; 16];
+        plinius_seal::random(&mut pool_id).map_err(|error| errors::seal(py, error))?;
+        let options = Options { max_bytes, heap_bytes, pool_id };
+        let opened = match (path, fd) {
+            (Some(path), None) => py.detach(|| CorePool::open(&path, options)),
+            (None, Some(fd)) => {
+                let file = duplicate(fd)?;
+                py.detach(|| CorePool::from_file(file, options))
+            }
+            _ => return Err(PyValueError::new_err("name the pool by its path or by a descriptor")),
+        };
+        let pool = opened.map_err(|error| errors::pool(py, error))?;
+        Ok(Self { pool: Mutex::new(Some(Arc::new(pool))) })
+    }
+
+    fn close(&self, py: Python<'_>) {
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(pool));
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    #[getter]
+    fn id(&self, py: Python<'_>) -> PyResult<[u8; 16]> {
+        Ok(self.open(py)?.id())
+    }
+
+    /// Length of the pool, and how much of it is free for extents.
+    #[getter]
+    fn bytes(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        Ok(self.open(py)?.bytes())
+    }
+
+    #[getter]
+    fn durability(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.open(py)?.medium().durability().to_string())
+    }
+
+    #[getter]
+    fn medium(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.open(py)?.medium().to_string())
+    }
+
+    #[getter]
+    fn flush(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(self.open(py)?.flush().name())
+    }
+
+    fn entries(&self, py: Python<'_>) -> PyResult<Vec<EntryTuple>> {
+        let entries = self.open(py)?.entries().map_err(|error| errors::pool(py, error))?;
+        Ok(entries.into_iter().map(tuple).collect())
+    }
+
+    fn entry(&self, py: Python<'_>, name: &str) -> PyResult<Option<EntryTuple>> {
+        let entry = self.open(py)?.entry(name).map_err(|error| errors::pool(py, error))?;
+        Ok(entry.map(tuple))
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("an open pool is not pickled; a forked worker inherits it"))
+    }
+}
+
+fn tuple(entry: Entry) -> EntryTuple {
+    let extents = entry.extents.iter().map(|extent| (extent.offset, extent.bytes)).collect();
+    (entry.name, entry.meta, extents)
+}
+
+fn duplicate(fd: RawFd) -> PyResult<File> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("a descriptor is not negative"));
+    }
+    // SAFETY: the caller keeps the descriptor open during this call; a closed one gives an error, not undefined memory.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(File::from(borrowed.try_clone_to_owned()?))
+}
+
+/// The public part of the pool at a path, read without its lock.
+#[pyfunction]
+pub fn status<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyDict>> {
+    let status = py.detach(|| Status::read(&path)).map_err(|error| errors::pool(py, error))?;
+    let facts = PyDict::new(py);
+    facts.set_item("pool_id", status.pool_id)?;
+    facts.set_item("pool_bytes", status.pool_bytes)?;
+    facts.set_item("heap_bytes", status.heap_bytes)?;
+    facts.set_item("heap_used_bytes", status.heap_used_bytes)?;
+    facts.set_item("commits", status.commits)?;
+    facts.set_item("state", format!("{:?}", status.state))?;
+    facts.set_item("entries", status.entries.into_iter().map(tuple).collect::<Vec<_>>())?;
+    Ok(facts)
+}
+
+/// What lies under an existing file, as (medium, durability).
+#[pyfunction]
+pub fn medium_of(py: Python<'_>, path: PathBuf) -> PyResult<(String, String)> {
+    let medium = plinius_pm::medium_of(&path).map_err(|error| errors::pool(py, error))?;
+    Ok((medium.to_string(), medium.durability().to_string()))
+}
+
+/// The best write-back instruction of this CPU.
+#[pyfunction]
+pub fn cpu_write_back() -> &'static str {
+    Flush::best_instruction().name()
+}

@@ -1,0 +1,182 @@
+"""What a mirror keeps beside its tensors: a public head in the catalog, and the sealed manifest of each generation.
+
+Both are msgpack; ``docs/design.md`` lists the fields. The head is untrusted: it says where the manifest lies and how
+it was sealed, and everything that matters is in the manifest once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, TypeVar
+
+import msgspec
+
+from plinius.errors import IntegrityError, PoolCorrupt, PoolVersion
+
+FORMAT_VERSION: Final = 1
+# More than any model has; it bounds what a changed head can make us read.
+_MAX_HEAD_BYTES: Final = 1 << 24
+
+_T = TypeVar("_T")
+
+
+class SealedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where a sealed buffer lies and what opens it beside the key.
+
+    Attributes:
+        extent: Index into the generation's extents; None for a buffer without bytes.
+        nonces: Twelve bytes a chunk.
+        tags: Sixteen bytes a chunk.
+    """
+
+    extent: int | None
+    nonces: bytes
+    tags: bytes
+
+
+class WriteRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A write attempt that was committed: what its key is derived from, and what its buffers are bound to."""
+
+    version: int
+    step: int
+    salt: bytes
+    commitment: bytes
+
+
+class PublicGeneration(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The public part of a committed generation.
+
+    Attributes:
+        written: The write attempt that sealed its manifest.
+        epoch: How often the job was restored before it was written.
+        saved_at_ns: Unix time.
+        manifest: Where the manifest lies.
+        extents: Indexes into the catalog entry's extents. The manifest counts in these, so that a generation can be
+            moved to other offsets without a key.
+    """
+
+    written: WriteRecord
+    epoch: int
+    saved_at_ns: int
+    manifest: SealedAt
+    extents: list[int]
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The public head of a mirror; the generations are newest first."""
+
+    format: int
+    job_id: bytes
+    key_id: bytes
+    cipher: str
+    generations: list[PublicGeneration]
+
+
+class BufferRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A buffer of a generation; ``write`` is an index into the manifest's writes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    write: int
+    sealed: SealedAt
+
+
+class AnchoredHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a freshness anchor last confirmed."""
+
+    version: int
+    digest: bytes
+    epoch: int
+
+
+class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """All that a generation is, sealed.
+
+    Attributes:
+        version: Counts the committed generations of the job from 1.
+        epoch: How often the job was restored before.
+        step: The optimizer step after which it was saved.
+        predecessor: Digest of the manifest before it; empty for the first.
+        anchored: The last anchored head, where there is an anchor.
+        kept: Digests of the older generations that the pool keeps.
+        facts: What the job was started with.
+        environment: What exact resumption depends on.
+        writes: The write attempts that its buffers come from.
+        tree: The structure of the state.
+        buffers: The buffers that the structure names.
+    """
+
+    format: int
+    version: int
+    epoch: int
+    step: int
+    predecessor: bytes
+    anchored: AnchoredHead | None
+    kept: list[bytes]
+    facts: dict[str, str | int | float | None]
+    environment: dict[str, str]
+    writes: list[WriteRecord]
+    tree: bytes
+    buffers: list[BufferRecord]
+
+
+def encode(value: Head | Manifest) -> bytes:
+    """Encodes a head or a manifest."""
+    return msgspec.msgpack.encode(value)
+
+
+def digest(manifest: bytes | bytearray) -> bytes:
+    """SHA-256 of an encoded manifest, by which its successor names it."""
+    return hashlib.sha256(manifest).digest()
+
+
+def parse_head(meta: bytes) -> Head:
+    """Parses the public head, which anybody may have changed.
+
+    Raises:
+        PoolCorrupt: It is no head.
+        PoolVersion: It has a format that this release does not read.
+    """
+    _check_format(meta)
+    try:
+        head = msgspec.msgpack.decode(meta, type=Head)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise PoolCorrupt(f"the head of a mirror is damaged ({error}); restore the pool from a copy") from None
+    if not head.generations or len(meta) > _MAX_HEAD_BYTES:
+        raise PoolCorrupt("the head of a mirror is damaged (no generation); restore the pool from a copy")
+    return head
+
+
+def parse_manifest(plaintext: bytes | bytearray) -> Manifest:
+    """Parses an opened manifest.
+
+    Raises:
+        IntegrityError: It was sealed with the right key, but is no manifest.
+    """
+    try:
+        return msgspec.msgpack.decode(plaintext, type=Manifest)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise IntegrityError(f"the manifest opened but cannot be read ({error}); was it written by a newer release?") from None
+
+
+def at(items: list[_T], index: int | None, what: str) -> _T:
+    """The item that an untrusted index names.
+
+    Raises:
+        PoolCorrupt: There is none.
+    """
+    if index is None or not 0 <= index < len(items):
+        raise PoolCorrupt(f"the head of a mirror names {what} {index} of {len(items)}; restore the pool from a copy")
+    return items[index]
+
+
+def _check_format(meta: bytes) -> None:
+    """Tells another format version from damage: the version is the first field of the list."""
+    try:
+        fields = msgspec.msgpack.decode(meta, type=list[msgspec.Raw])
+        version = msgspec.msgpack.decode(fields[0], type=int)
+    except (msgspec.MsgspecError, ValueError, IndexError):
+        return
+    if version != FORMAT_VERSION:
+        raise PoolVersion(f"the mirror has format {version}, this release reads {FORMAT_VERSION}; use a matching release")

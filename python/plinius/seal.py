@@ -1,0 +1,123 @@
+"""Keys: made, read and written without leaving a copy of a secret in Python's memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, NoReturn
+
+from plinius import _core
+from plinius.errors import ConfigError
+
+CIPHERS: Final = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
+
+# A key file has about a hundred bytes; what is larger is something else.
+_MAX_FILE_BYTES: Final = 4096
+
+
+class Key:
+    """A job key. The core holds the secret and wipes it; this object shows its public id only."""
+
+    def __init__(self, core: _core.Key) -> None:
+        self.core = core
+
+    @classmethod
+    def generate(cls, cipher: str = "aes-128-gcm") -> Key:
+        """Makes a new random key.
+
+        Args:
+            cipher: One of ``aes-128-gcm`` (as in the paper), ``aes-192-gcm``, ``aes-256-gcm``.
+
+        Raises:
+            ConfigError: The cipher is none of these.
+        """
+        if cipher not in CIPHERS:
+            raise ConfigError(f"there is no cipher {cipher!r}; choose one of {', '.join(CIPHERS)}")
+        return cls(_core.Key.generate(cipher))
+
+    @classmethod
+    def parse(cls, text: bytearray) -> Key:
+        """Reads the text of a key file and wipes it.
+
+        Raises:
+            ConfigError: The text is not a key.
+        """
+        return cls(_core.Key.parse(text))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Key:
+        """Reads a key file.
+
+        Raises:
+            ConfigError: There is no such file, it is not a key, or others may read it.
+        """
+        name = os.fspath(path)
+        text = bytearray(_MAX_FILE_BYTES)
+        try:
+            # Non-blocking, so that a named pipe cannot hang us.
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                mode = os.fstat(descriptor).st_mode
+                length = file.readinto(text) or 0
+        except OSError as error:
+            raise ConfigError(f"cannot read the key file: {error.strerror}", path=name) from None
+        if mode & 0o077:
+            text[:] = bytes(len(text))
+            raise ConfigError(f"others may read this key file; run: chmod 600 {name}", path=name)
+        if length == _MAX_FILE_BYTES:
+            text[:] = bytes(len(text))
+            raise ConfigError("this is not a key: it is too long", path=name)
+        del text[length:]
+        try:
+            return cls.parse(text)
+        except ConfigError as error:
+            raise ConfigError(str(error), path=name) from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a key file that only its owner may read. An existing file is never overwritten.
+
+        Raises:
+            ConfigError: The file exists or cannot be written.
+        """
+        name = os.fspath(path)
+        try:
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise ConfigError("this file exists, and key files are never overwritten", path=name) from None
+        except OSError as error:
+            raise ConfigError(f"cannot write the key file: {error.strerror}", path=name) from None
+        text = self.core.expose()
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                file.write(text)
+                os.fsync(descriptor)
+            _sync_folder(Path(name).parent)
+        except OSError as error:
+            Path(name).unlink(missing_ok=True)
+            raise ConfigError(f"cannot write the key file: {error.strerror}", path=name) from None
+        finally:
+            text[:] = bytes(len(text))
+
+    @property
+    def id(self) -> str:
+        """The public id, 16 hexadecimal digits: the same for the same secret and cipher."""
+        return bytes(self.core.id).hex()
+
+    @property
+    def cipher(self) -> str:
+        """The cipher of everything that is sealed with this key."""
+        return self.core.cipher
+
+    def __repr__(self) -> str:
+        return f"Key(id={self.id}, cipher={self.cipher})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is never pickled or copied")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,173 @@
+"""Live state to a structure and the memory that hangs in it, without copying what is dense."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from plinius.errors import ConfigError
+from plinius.frameworks import torch_if_loaded
+from plinius.state.arrays import ArrayLibrary, library_of
+from plinius.state.generators import Source, global_sources, own_source, source_of
+from plinius.state.names import canonical
+from plinius.state.snapshot import Buffer, BufferSpec, Layout, Snapshot
+from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, join, named
+
+FORMAT = 1
+"""The version of the tree's structure."""
+
+DICTS = (dict, OrderedDict, defaultdict, Counter)
+
+
+@lru_cache(maxsize=1 << 16)  # the same ones at every step
+def _spec(name: str, dtype: str, shape: tuple[int, ...]) -> BufferSpec:
+    return BufferSpec(name, dtype, tuple(shape))
+
+
+def capture(state: Mapping[str, object]) -> Snapshot:
+    """Captures the state as it is now.
+
+    The buffers of dense arrays in host memory are those arrays' own memory: they show later writes.
+
+    Args:
+        state: Named values: objects with ``state_dict()`` and ``load_state_dict()``; dicts, lists and tuples
+            of such objects, arrays and plain values; random generators. ``None`` stands for nothing.
+
+    Raises:
+        ConfigError: A value would not come back exactly; the message names its path.
+    """
+    return _Capture().snapshot(state)
+
+
+def is_stateful(value: object) -> bool:
+    """Tells whether a value is an object that hands out its state and takes it back."""
+    return (
+        not isinstance(value, type)
+        and callable(getattr(value, "state_dict", None))
+        and callable(getattr(value, "load_state_dict", None))
+    )
+
+
+def plain(value: object, _: str = "") -> list[Node] | None:
+    """Returns the node of a plain value of torch, such as a dtype; ``None`` for anything else."""
+    torch = torch_if_loaded()
+    return torch.encode_value(value) if torch is not None else None
+
+
+class _Capture:
+    def __init__(self) -> None:
+        self.buffers: list[Buffer] = []
+        self.names: set[str] = set()
+        self.known: dict[Hashable, tuple[int, Layout]] = {}
+        self.generators: list[tuple[list[Node], Source, str]] = []
+        self.open: set[int] = set()
+
+    def snapshot(self, state: Mapping[str, object]) -> Snapshot:
+        values: Node = {key: self._top(value, key) for key, value in state.items()}
+        process = {name: self._generator(it, f"generators/{name}") for name, it in global_sources().items()}
+        # A loader that was never iterated makes its iterator in state_dict(), which draws: generators come last.
+        for node, source, path in self.generators:
+            node.append(encode(source.get(), path, self._foreign))
+        return Snapshot(dumps([FORMAT, values, {**process}]), self.buffers)
+
+    def _top(self, value: object, path: str) -> Node:
+        node = self._live(value, path)
+        if node is not None:
+            return node
+        node = ["value", encode(value, path, plain)]
+        if value is not None and type(value) not in (*DICTS, list):
+            advice = f'put it in a dict, such as {path}={{"value": ...}}'
+            raise ConfigError(f"{path}: {named(value)} cannot be restored in place; {advice}")
+        return node
+
+    def _live(self, value: object, path: str) -> list[Node] | None:
+        """Returns the node of what is restored through the object itself; ``None`` for a plain value."""
+        if (library := library_of(value)) is not None:
+            return self._array(library, value, path, live=True)
+        if (source := source_of(value)) is not None:
+            return self._generator(source, path)
+        torch = torch_if_loaded()
+        if torch is not None and torch.is_module(value):
+            return self._module(value, path)
+        if is_stateful(value):
+            return self._object(value, path)
+        if type(value) in DICTS or isinstance(value, (list, tuple)):
+            return self._container(value, path)
+        if torch is not None and (advice := torch.refusal(value)) is not None:
+            raise ConfigError(f"{path}: {advice}")
+        return None
+
+    def _array(self, library: ArrayLibrary, array: Any, path: str, *, live: bool = False) -> list[Node]:
+        identity = library.identity(array, path)
+        known = self.known.get(identity) if identity is not None else None
+        if known is None:
+            view = library.view(array)
+            if live and not view.memory.flags.writeable:
+                raise ConfigError(f"{path}: a read-only array cannot be restored in place; give a writable one")
+            known = len(self.buffers), view.layout
+            self.buffers.append(Buffer(_spec(self._unique(path), view.dtype, view.shape), view.memory))
+            self.known[identity] = known
+        index, layout = known
+        traits = library.traits(array)
+        if layout is None and not traits:
+            return [library.tag, index]
+        return [library.tag, index, list(layout) if isinstance(layout, tuple) else layout, *traits]
+
+    def _unique(self, path: str) -> str:
+        name, copy = path, 1
+        while name in self.names:  # the keys 0 and "0", or a key with a slash
+            copy += 1
+            name = f"{path}#{copy}"
+        self.names.add(name)
+        return name
+
+    def _generator(self, source: Source, path: str) -> list[Node]:
+        node: list[Node] = ["generator", source.kind]
+        self.generators.append((node, source, path))
+        return node
+
+    def _module(self, module: Any, path: str) -> list[Node]:
+        entries = module.state_dict()
+        names = canonical(entries)
+        return ["module", {name: self._entry(entries[key], f"{path}/{name}") for name, key in names.items()}]
+
+    def _entry(self, value: object, path: str) -> Node:
+        library = library_of(value)
+        return self._array(library, value, path) if library else encode(value, path, self._foreign)
+
+    def _object(self, value: Any, path: str) -> list[Node]:
+        kind = type(value).__qualname__
+        node = encode(value.state_dict(), path, self._foreign)
+        torch = torch_if_loaded()
+        if torch is not None and torch.is_optimizer(value):
+            return ["optimizer", kind, node, torch.parameter_shapes(value)]
+        own = own_source(value)
+        return ["object", kind, node, self._generator(own, f"{path}/generator") if own else None]
+
+    def _container(self, container: Any, path: str) -> list[Node] | None:
+        if id(container) in self.open or len(self.open) >= MAX_DEPTH:
+            raise ConfigError(f"{path}: it contains itself, or is nested deeper than {MAX_DEPTH} levels")
+        self.open.add(id(container))
+        items = list(container.items() if isinstance(container, dict) else enumerate(container))
+        children = [self._live(item, join(path, key)) for key, item in items]
+        self.open.discard(id(container))
+        if all(child is None for child in children):
+            return None
+        node: list[Node] = ["branch", type(container).__qualname__]
+        for (key, item), child in zip(items, children, strict=True):
+            if isinstance(container, dict):
+                node.append(encode(key, f"{path} (a key)", plain))
+            node.append(child or self._beside(container, item, join(path, key)))
+        return node
+
+    def _beside(self, container: object, item: object, path: str) -> list[Node]:
+        """Returns the node of a plain value in a container that also holds something live."""
+        if isinstance(container, tuple) and item is not None:
+            raise ConfigError(f"{path}: {named(item)} in a tuple cannot be restored in place; use a list or a dict")
+        return ["value", encode(item, path, plain)]
+
+    def _foreign(self, value: object, path: str) -> list[Node] | None:
+        library = library_of(value)
+        return self._array(library, value, path) if library else plain(value)

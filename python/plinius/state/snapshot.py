@@ -1,0 +1,75 @@
+"""What a capture hands over: named memory, and the structure that it hangs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Memory: TypeAlias = npt.NDArray[np.uint8]
+"""The bytes of one array: 1-D, contiguous."""
+
+Layout: TypeAlias = tuple[int, ...] | Literal["copied"] | None
+"""How an array's bytes lie in its memory: ``None`` is row-major, a tuple the strides in elements of any other
+dense order, ``"copied"`` the row-major copy of an array that does not fill its memory (a slice, an expansion)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSpec:
+    """What the sealed manifest records of a buffer.
+
+    Args:
+        name: Where the value is in the state, such as ``model/0.weight``; unique in a snapshot.
+        dtype: The element type, such as ``float32`` or ``bfloat16``.
+        shape: The array's extents, outermost first; ``()`` for a scalar.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One array of the state.
+
+    Args:
+        spec: Its name, element type and shape.
+        memory: Its bytes, 1-D and contiguous: the array's own where they are dense, else a private copy.
+    """
+
+    spec: BufferSpec
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole state at one step.
+
+    Args:
+        tree: The structure; arrays in it are indexes into ``buffers``.
+        buffers: Every array, tied ones once, in the order in which the tree first names them.
+    """
+
+    tree: bytes
+    buffers: list[Buffer]
+
+
+class View(NamedTuple):
+    """An array as bytes.
+
+    Args:
+        memory: 1-D, contiguous.
+        dtype: The element type's name.
+        shape: The array's extents.
+        layout: The order of the elements in ``memory``.
+        aliases: Whether writing ``memory`` writes the array.
+    """
+
+    memory: Memory
+    dtype: str
+    shape: tuple[int, ...]
+    layout: Layout
+    aliases: bool
