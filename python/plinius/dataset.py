@@ -10,7 +10,7 @@ import math
 import os
 import secrets
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -118,7 +118,9 @@ class Header:
         fields = _FIELDS.unpack_from(raw)
         (_, version, size, data_id, key_id, count, image_bytes, label_bytes, salt, commitment) = fields[:10]
         if (version, size) != (_FORMAT_VERSION, HEADER_BYTES):
-            raise ConfigError(f"the data set has format {version}, this release reads {_FORMAT_VERSION}", path=name)
+            raise ConfigError(
+                f"the data set has format {version}, this release reads {_FORMAT_VERSION}", path=name
+            )
         cipher, image_dtype, label_dtype = (f.rstrip(b"\0").decode("ascii", "replace") for f in fields[10:13])
         image_ndim, label_ndim = fields[13:15]
         shapes = fields[15:19][:image_ndim], fields[19:21][:label_ndim]
@@ -126,7 +128,11 @@ class Header:
         known = cipher in CIPHERS and image_dtype in _DTYPES and label_dtype in _DTYPES
         if not known or header.encode() != raw[:HEADER_BYTES]:
             raise ConfigError("the header of the data set was changed or is damaged", path=name)
-        if not 0 < count < _MAX_RECORDS or not 0 < image_bytes + label_bytes <= _MAX_RECORD_BYTES or image_bytes == 0:
+        if (
+            not 0 < count < _MAX_RECORDS
+            or not 0 < image_bytes + label_bytes <= _MAX_RECORD_BYTES
+            or image_bytes == 0
+        ):
             raise ConfigError(f"the header of the data set is impossible: {count} records", path=name)
         return header
 
@@ -231,7 +237,9 @@ class SealedDataset:
         images, labels = self.batch(indices)
         return list(zip(images, labels, strict=True))
 
-    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def batch(
+        self, indices: Sequence[int] | npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Opens records in one call of the core.
 
         Returns:
@@ -256,7 +264,9 @@ class SealedDataset:
             return None
         _, meta, extents = entry
         if bytes(meta) != self.header.encode() or len(extents) != 1:
-            raise IntegrityError(f"{pool.path}: the data set in the pool has another header: one of them was changed")
+            raise IntegrityError(
+                f"{pool.path}: the data set in the pool has another header: one of them was changed"
+            )
         return self._open(pool, key, extents[0])
 
     def _load(
@@ -300,6 +310,13 @@ class SealedDataset:
         )
 
 
+def public_headers(entries: Sequence[tuple[str, bytes, int]]) -> Iterator[tuple[Header, int]]:
+    """The data sets among a pool's catalog entries (name, public bytes, occupied bytes); not verified."""
+    for name, meta, occupied_bytes in entries:
+        if name.startswith("data/"):
+            yield Header.parse(meta, name), occupied_bytes
+
+
 def batch_indices(count: int, seed: int, step: int, batch: int) -> npt.NDArray[np.int64]:
     """Which records a step trains on: a stateless shuffle of (seed, epoch), so a position is one number.
 
@@ -326,14 +343,18 @@ def _permutation(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 def _header_of(images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key) -> Header:
     if images.ndim < 1 or labels.ndim < 1 or len(images) != len(labels):
-        raise ConfigError(f"{len(np.atleast_1d(images))} images and {len(np.atleast_1d(labels))} labels do not pair up")
+        raise ConfigError(
+            f"{len(np.atleast_1d(images))} images and {len(np.atleast_1d(labels))} labels do not pair up"
+        )
     if not 0 < len(images) < _MAX_RECORDS:
         raise ConfigError(f"a data set has 1 to 2^32 - 1 records, not {len(images)}")
     if images.ndim > 5 or labels.ndim > 3:  # noqa: PLR2004 (four and two dimensions behind the count)
         raise ConfigError("an image has at most four dimensions, a label at most two")
     for what, array in (("images", images), ("labels", labels)):
         if array.dtype.name not in _DTYPES:
-            raise ConfigError(f"{what} of {array.dtype} cannot be sealed; convert to one of {', '.join(sorted(_DTYPES))}")
+            raise ConfigError(
+                f"{what} of {array.dtype} cannot be sealed; convert to one of {', '.join(sorted(_DTYPES))}"
+            )
     salt = secrets.token_bytes(32)
     return Header(
         id=secrets.token_bytes(16),

@@ -104,3 +104,16 @@ class ProvisioningError(AttestationError):
 
 class EnclaveError(PliniusError):
     """The enclave process failed or died."""
+
+
+def named(name: str, message: str) -> PliniusError:
+    """The error that another process sent as the name of its class and its message.
+
+    Args:
+        name: A class of this module; any other name, since the sender is not trusted, gives an `EnclaveError`.
+        message: What it says.
+    """
+    kind = globals().get(name)
+    if isinstance(kind, type) and issubclass(kind, PliniusError):
+        return kind(message)
+    return EnclaveError(message)

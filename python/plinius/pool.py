@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -139,6 +140,31 @@ def status(path: str | os.PathLike[str]) -> PoolStatus:
         durability=durability,
         entries=tuple(entries),
     )
+
+
+def medium_at(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """What lies under a file, or would lie under one in a folder: the medium and its durability, in words.
+
+    Raises:
+        PoolError: There is nothing at the path, or the system refused to look.
+    """
+    name = os.fspath(path)
+    with naming(name):
+        if not Path(name).is_dir():
+            return _core.medium_of(name)
+        try:
+            descriptor = os.open(name, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise PoolError(f"cannot try a file in this folder: {error.strerror}") from None
+        try:
+            return _core.medium_of(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+
+def cpu_write_back() -> str:
+    """The best instruction of this CPU to write a cache line back."""
+    return _core.cpu_write_back()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 //! The catalog: named entries in the heap, each with a few public bytes and the extents that it owns.
 
-use crate::alloc;
+use crate::alloc::{self, Block};
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::region::Region;
@@ -8,6 +8,9 @@ use crate::romulus::{Heap, Transaction};
 
 /// Where the heap's header keeps the first entry.
 const HEAD_OFFSET: u64 = 16;
+/// Where it keeps the checksum of the list: where the entries lie, in order. Without it a damaged link could drop an
+/// entry that nobody would miss.
+const LIST_CHECK_OFFSET: u64 = 24;
 const NEXT_BYTES: u64 = 8;
 const FIXED_BYTES: usize = 24;
 const EXTENT_BYTES: usize = 16;
@@ -106,58 +109,68 @@ struct Located {
 
 /// All entries, in the order of the list.
 pub fn read<H: Heap>(heap: &H) -> Result<Vec<Entry>> {
-    walk(heap).map(|found| Ok(found?.entry)).collect()
+    Ok(list(heap)?.into_iter().map(|located| located.entry).collect())
 }
 
 /// Puts an entry in the place of the one of the same name, and returns that one.
 pub fn put<R: Region>(tx: &mut Transaction<'_, R>, entry: &Entry) -> Result<Option<Entry>> {
     let old = remove(tx, &entry.name)?;
+    let rest = list(tx)?;
     let body = entry.encode()?;
     let payload = alloc::allocate(tx, NEXT_BYTES + body.len() as u64)?;
     let head = tx.word(HEAD_OFFSET);
     tx.store_word(payload, head)?;
     tx.store(payload + NEXT_BYTES, &body)?;
     tx.store_word(HEAD_OFFSET, payload)?;
+    store_check(tx, std::iter::once(payload).chain(rest.iter().map(|located| located.payload)))?;
     Ok(old)
 }
 
 /// Removes the entry of a name and returns it.
 pub fn remove<R: Region>(tx: &mut Transaction<'_, R>, name: &str) -> Result<Option<Entry>> {
-    let found = walk(tx).find(|found| found.as_ref().map_or(true, |found| found.entry.name == name)).transpose()?;
-    let Some(found) = found else { return Ok(None) };
+    let mut all = list(tx)?;
+    let Some(place) = all.iter().position(|located| located.entry.name == name) else { return Ok(None) };
+    let found = all.remove(place);
     tx.store_word(found.link, found.next)?;
+    store_check(tx, all.iter().map(|located| located.payload))?;
     alloc::free(tx, found.payload)?;
     Ok(Some(found.entry))
 }
 
-/// Walks the list. One with more entries than the heap has room for runs in a circle.
-fn walk<H: Heap>(heap: &H) -> impl Iterator<Item = Result<Located>> {
+/// Walks the list and checks it. Its entries do not overlap, so one that is longer than the heap runs in a circle.
+fn list<H: Heap>(heap: &H) -> Result<Vec<Located>> {
+    let mut all: Vec<Located> = Vec::new();
+    let mut room = heap.heap_bytes();
     let mut link = HEAD_OFFSET;
-    let mut room = heap.heap_bytes() / FIXED_BYTES as u64;
-    std::iter::from_fn(move || {
+    loop {
         let payload = heap.word(link);
         if payload == 0 {
-            return None;
+            break;
         }
-        let found = match room {
-            0 => Err(Error::corrupt("its catalog runs in a circle")),
-            _ => locate(heap, link, payload),
-        };
-        room = room.saturating_sub(1);
+        let block = alloc::block_at(heap, payload)?;
+        room = room.checked_sub(block.payload_bytes).ok_or_else(|| Error::corrupt("its catalog runs in a circle"))?;
+        all.push(locate(heap, link, block)?);
         link = payload;
-        Some(found)
-    })
-    .scan(false, |failed, found| {
-        let last = *failed;
-        *failed = found.is_err();
-        (!last).then_some(found)
-    })
+    }
+    if heap.word(LIST_CHECK_OFFSET) != check(all.iter().map(|located| located.payload)) {
+        return Err(Error::corrupt("a link of its catalog is damaged"));
+    }
+    Ok(all)
 }
 
-fn locate<H: Heap>(heap: &H, link: u64, payload: u64) -> Result<Located> {
-    let block = alloc::block_at(heap, payload)?;
+fn locate<H: Heap>(heap: &H, link: u64, block: Block) -> Result<Located> {
     let mut bytes = vec![0; block.payload_bytes as usize];
-    heap.load(payload, &mut bytes);
+    heap.load(block.payload(), &mut bytes);
     let (next, body) = bytes.split_at_checked(NEXT_BYTES as usize).ok_or_else(|| Error::corrupt("an entry is cut"))?;
-    Ok(Located { link, payload, next: little_endian(next), entry: Entry::parse(body)? })
+    Ok(Located { link, payload: block.payload(), next: little_endian(next), entry: Entry::parse(body)? })
+}
+
+fn check(payloads: impl Iterator<Item = u64>) -> u64 {
+    let mut check = crc32fast::Hasher::new();
+    payloads.for_each(|payload| check.update(&payload.to_le_bytes()));
+    check.finalize().into()
+}
+
+fn store_check<R: Region>(tx: &mut Transaction<'_, R>, payloads: impl Iterator<Item = u64>) -> Result<()> {
+    tx.store_word(LIST_CHECK_OFFSET, check(payloads))
 }

@@ -57,7 +57,7 @@ impl FreeSpace {
 
     /// Takes space for `bytes`: the smallest hole that fits, so that a job's sizes find their own holes again.
     pub fn take(&mut self, bytes: u64) -> Option<Extent> {
-        let space = bytes.next_multiple_of(EXTENT_ALIGN);
+        let space = bytes.checked_next_multiple_of(EXTENT_ALIGN)?;
         let fitting = self.holes.iter().filter(|(_, hole)| **hole >= space);
         let (&offset, &hole) = fitting.min_by_key(|(_, hole)| **hole)?;
         self.holes.remove(&offset);

@@ -3,13 +3,14 @@
 //! A POSIX record lock is the one kind that belongs to the process: a forked DataLoader worker does not keep it alive,
 //! a killed process loses it at once, and a second opener can ask who holds it. Its known trap is that closing *any*
 //! descriptor of the file in the same process drops it. So pools that are open here are listed, and a pool's file is
-//! never opened twice by this crate; a writer also takes the lock anew before each mirror's flip.
+//! never opened twice by this crate. Whoever else closes one in this process loses the lock for us: so a writer takes
+//! it anew before it reserves and before it commits, and checks that nobody has committed meanwhile.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -23,16 +24,22 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(20);
 
 type FileId = (u64, u64);
-/// Each open file, and the process that opened it: a forked child inherits the list, not the locks.
-type OpenFiles = HashMap<FileId, (u32, Arc<File>)>;
+
+/// An open pool.
+struct OpenFile {
+    /// The process that opened it: a forked child inherits the list, not the locks.
+    owner: u32,
+    file: Arc<File>,
+    /// Further descriptors of the same file, which cannot be closed before the lock goes.
+    parked: Vec<Arc<File>>,
+}
 
 /// The pools that this process has open.
-static OPEN: LazyLock<Mutex<OpenFiles>> = LazyLock::new(Mutex::default);
+static OPEN: LazyLock<Mutex<HashMap<FileId, OpenFile>>> = LazyLock::new(Mutex::default);
 
 /// The exclusive lock of a pool; it ends when this is dropped or the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    file: Arc<File>,
     id: FileId,
     owner: u32,
 }
@@ -42,24 +49,23 @@ impl Lock {
     pub fn take(file: Arc<File>) -> Result<Self> {
         let id = file_id(&file)?;
         let owner = std::process::id();
-        if held_here(id).is_some() {
-            return Err(Error::Busy { holder: "this process already".into() });
-        }
+        list(id, owner, &file)?;
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = acquire(&file) {
             if !matches!(error, Error::Busy { .. }) || Instant::now() >= deadline {
+                open_files().remove(&id);
                 return Err(error);
             }
             std::thread::sleep(RETRY);
         }
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (owner, file.clone()));
-        Ok(Self { file, id, owner })
+        Ok(Self { id, owner })
     }
 
     /// Makes sure that this process may write: it took the lock, is no forked child, and still holds the lock.
     pub fn assert_held(&self) -> Result<()> {
         self.assert_owner()?;
-        acquire(&self.file)
+        let file = held_here(self.id).ok_or_else(|| Error::Misuse("the pool is closed; open it again".into()))?;
+        acquire(&file)
     }
 
     /// Refuses a forked child, which may read the pool but not write it.
@@ -77,9 +83,12 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if std::process::id() == self.owner {
-            OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-            // The descriptor may outlive this lock (an inherited one is open in the host too): let go of it now.
-            let _ = fcntl_lock(&*self.file, FlockOperation::Unlock);
+            // Under the mutex to the end, so that no thread can take the lock anew before this lets go of it.
+            let mut open = open_files();
+            if let Some(closing) = open.remove(&self.id) {
+                // The descriptor may outlive this lock (an inherited one is open in the host too).
+                let _ = fcntl_lock(&*closing.file, FlockOperation::Unlock);
+            }
         }
     }
 }
@@ -91,8 +100,22 @@ pub fn open_here(path: &Path) -> Option<Arc<File>> {
 }
 
 fn held_here(id: FileId) -> Option<Arc<File>> {
-    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    open.get(&id).filter(|(owner, _)| *owner == std::process::id()).map(|(_, file)| file.clone())
+    open_files().get(&id).filter(|open| open.owner == std::process::id()).map(|open| open.file.clone())
+}
+
+/// Lists a file as open in this process, unless it is already.
+fn list(id: FileId, owner: u32, file: &Arc<File>) -> Result<()> {
+    let mut open = open_files();
+    if let Some(already) = open.get_mut(&id).filter(|already| already.owner == owner) {
+        already.parked.push(file.clone());
+        return Err(Error::Busy { holder: "this process already".into() });
+    }
+    open.insert(id, OpenFile { owner, file: file.clone(), parked: Vec::new() });
+    Ok(())
+}
+
+fn open_files() -> MutexGuard<'static, HashMap<FileId, OpenFile>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn file_id(file: &File) -> Result<FileId> {

@@ -1,6 +1,6 @@
 //! The pool: opening, creating, recovering, growing, and the two ways to write it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::lock::{self, Lock};
 use crate::medium::Medium;
 use crate::persist::Flush;
 use crate::region::Region;
-use crate::romulus::{self, MainHeap, Transaction};
-use crate::superblock::{CREATING, PAGE, Superblock};
+use crate::romulus::{self, Heap, MainHeap, Transaction};
+use crate::superblock::{CREATING, MAX_HEAP_BYTES, PAGE, Superblock};
 
 /// Length of each of the twin heaps, unless the creator says otherwise.
 pub const DEFAULT_HEAP_BYTES: u64 = 2 << 20;
@@ -36,7 +36,7 @@ pub struct Options {
 /// An open pool. It is the only writer of its file.
 pub struct Pool<R: Region = MappedFile> {
     region: R,
-    lock: Lock,
+    lock: Option<Lock>,
     max_bytes: u64,
     shared: Mutex<Shared>,
 }
@@ -44,6 +44,10 @@ pub struct Pool<R: Region = MappedFile> {
 struct Shared {
     layout: Superblock,
     free: FreeSpace,
+    /// The extents of each entry. The catalog says the same, but anybody may change it there while the pool is open.
+    owned: HashMap<String, Vec<Extent>>,
+    /// As many transactions as this process knows of.
+    commits: u64,
     failed: bool,
 }
 
@@ -74,7 +78,7 @@ impl Pool {
             return Err(Error::NotAPool("it is too short"));
         }
         let lock = Lock::take(file.clone())?;
-        Self::with_region(MappedFile::map(file)?, lock, options)
+        Self::with_region(MappedFile::map(file)?, Some(lock), options)
     }
 
     /// What lies under the pool.
@@ -89,16 +93,25 @@ impl Pool {
 }
 
 impl<R: Region> Pool<R> {
-    fn with_region(region: R, lock: Lock, options: Options) -> Result<Self> {
+    /// Opens or creates a pool over a region that nobody else can reach, and that so needs no lock: a test's.
+    pub fn over(region: R, options: Options) -> Result<Self> {
+        Self::with_region(region, None, options)
+    }
+
+    fn with_region(region: R, lock: Option<Lock>, options: Options) -> Result<Self> {
         if is_new(&region) {
             create(&region, options)?;
         }
         let layout = superblock(&region)?;
+        layout.repair(&region)?;
         romulus::recover(&region, &layout)?;
-        let entries = catalog::read(&MainHeap::new(&region, &layout))?;
+        let heap = MainHeap::new(&region, &layout);
+        let entries = catalog::read(&heap)?;
         let free = FreeSpace::around(checked_extents(&entries, &layout)?, &layout)?;
+        let owned = entries.into_iter().map(|entry| (entry.name, entry.extents)).collect();
+        let commits = heap.commits();
         let max_bytes = options.max_bytes.unwrap_or(u64::MAX);
-        Ok(Self { region, lock, max_bytes, shared: Mutex::new(Shared { layout, free, failed: false }) })
+        Ok(Self { region, lock, max_bytes, shared: Mutex::new(Shared { layout, free, owned, commits, failed: false }) })
     }
 
     /// The pool's random id.
@@ -137,16 +150,19 @@ impl<R: Region> Pool<R> {
         Ok(())
     }
 
-    /// Takes one free extent for each size, growing the pool when the free space does not do.
+    /// Takes one free extent for each size, which is not zero, growing the pool when the free space does not do.
     pub fn reserve(self: &Arc<Self>, sizes: &[u64]) -> Result<Reserved<R>> {
-        self.lock.assert_held()?;
+        if sizes.contains(&0) {
+            return Err(Error::Misuse("an extent has at least one byte".into()));
+        }
         let mut shared = self.usable()?;
         let mut reserved = Reserved { pool: self.clone(), extents: vec![None; sizes.len()] };
         let mut missing = 0_u64;
         for (slot, &bytes) in reserved.extents.iter_mut().zip(sizes) {
             *slot = shared.free.take(bytes);
             if slot.is_none() {
-                missing = missing.saturating_add(bytes.next_multiple_of(EXTENT_ALIGN));
+                let space = bytes.checked_next_multiple_of(EXTENT_ALIGN).unwrap_or(u64::MAX);
+                missing = missing.saturating_add(space);
             }
         }
         if missing > 0 {
@@ -163,33 +179,43 @@ impl<R: Region> Pool<R> {
         Ok(reserved)
     }
 
-    /// Puts `entry` into the catalog in one transaction, in the place of the one of its name. The extents that the old
-    /// one had and the new one has not are free afterwards; those of `reserved` must be among the entry's.
+    /// Puts `entry` into the catalog in one transaction, in the place of the one of its name. Its extents are those of
+    /// `reserved` and any that it had before; what it had before and has no more is free afterwards.
     pub fn commit(&self, entry: &Entry, reserved: Reserved<R>) -> Result<()> {
-        self.lock.assert_held()?;
         let mut shared = self.usable()?;
-        // ORDER: the extents that the workers streamed are durable before the catalog names them.
-        let fenced = self.region.pfence();
-        let outcome = fenced.and_then(|()| {
-            let mut tx = Transaction::begin(&self.region, &shared.layout);
-            let old = catalog::put(&mut tx, entry)?;
-            check_owned(entry, old.as_ref(), &reserved)?;
-            tx.commit().inspect_err(|_| shared.failed = true)?;
-            Ok(old)
-        });
-        let old = match outcome {
-            Ok(old) => old,
-            Err(error) => {
-                drop(shared);
-                return Err(error);
-            }
-        };
-        reserved.keep();
+        let flipped = self.flip(&mut shared, entry, &reserved);
+        match flipped {
+            Ok(()) => reserved.keep(),
+            // `reserved` gives its extents back, for which it needs the mutex.
+            Err(_) => drop(shared),
+        }
+        flipped
+    }
+
+    fn flip(&self, shared: &mut Shared, entry: &Entry, reserved: &Reserved<R>) -> Result<()> {
+        let old = shared.owned.get(&entry.name).cloned().unwrap_or_default();
+        check_owned(entry, &old, reserved)?;
+        let written = self.write(shared, entry, &old);
+        // After an I/O error nobody knows what is durable, and asking once more may be answered with a wrong yes.
+        written.inspect_err(|error| shared.failed |= matches!(error, Error::Io { .. }))?;
+        shared.commits = shared.commits.wrapping_add(1);
         let kept: HashSet<&Extent> = entry.extents.iter().collect();
-        for extent in old.iter().flat_map(|old| &old.extents).filter(|extent| !kept.contains(extent)) {
+        for extent in old.iter().filter(|extent| !kept.contains(extent)) {
             shared.free.give(*extent);
         }
+        shared.owned.insert(entry.name.clone(), entry.extents.clone());
         Ok(())
+    }
+
+    fn write(&self, shared: &Shared, entry: &Entry, old: &[Extent]) -> Result<()> {
+        // ORDER: the extents that the workers streamed are durable before the catalog names them.
+        self.region.pfence()?;
+        let mut tx = Transaction::begin(&self.region, &shared.layout);
+        let replaced = catalog::put(&mut tx, entry)?;
+        if replaced.map_or(Vec::new(), |replaced| replaced.extents) != old {
+            return Err(Error::corrupt("its catalog was changed while it was open"));
+        }
+        tx.commit()
     }
 
     fn grow(&self, shared: &mut Shared, missing: u64) -> Result<()> {
@@ -210,10 +236,16 @@ impl<R: Region> Pool<R> {
         Ok(())
     }
 
+    /// The pool for writing.
     fn usable(&self) -> Result<MutexGuard<'_, Shared>> {
+        self.lock.as_ref().map_or(Ok(()), Lock::assert_held)?;
         let shared = self.shared();
         if shared.failed {
             let advice = "the medium failed while writing the pool; close it and open it again".to_owned();
+            return Err(Error::Misuse(advice));
+        }
+        if MainHeap::new(&self.region, &shared.layout).commits() != shared.commits {
+            let advice = "somebody else wrote the pool while it was open here; close it and open it again".to_owned();
             return Err(Error::Misuse(advice));
         }
         Ok(shared)
@@ -282,12 +314,16 @@ pub fn checked_extents(entries: &[Entry], layout: &Superblock) -> Result<Vec<Ext
     entries.iter().flat_map(|entry| &entry.extents).map(|extent| extent.check(layout)).collect()
 }
 
-/// An entry may own what was reserved for it and what it owned before, nothing else.
-fn check_owned<R: Region>(entry: &Entry, old: Option<&Entry>, reserved: &Reserved<R>) -> Result<()> {
-    let own: HashSet<Extent> = old.into_iter().flat_map(|old| old.extents.clone()).chain(reserved.extents()).collect();
-    match entry.extents.iter().find(|extent| !own.contains(extent)) {
+/// An entry owns all that was reserved for it, and what it owned before if it likes, each once and nothing else.
+fn check_owned<R: Region>(entry: &Entry, old: &[Extent], reserved: &Reserved<R>) -> Result<()> {
+    let fresh = reserved.extents();
+    let mut allowed: HashSet<&Extent> = old.iter().chain(&fresh).collect();
+    if let Some(foreign) = entry.extents.iter().find(|extent| !allowed.remove(extent)) {
+        return Err(Error::Misuse(format!("{foreign:?} does not belong to the entry {:?}, or not twice", entry.name)));
+    }
+    match fresh.iter().find(|extent| allowed.contains(extent)) {
         None => Ok(()),
-        Some(foreign) => Err(Error::Misuse(format!("{foreign:?} does not belong to the entry {:?}", entry.name))),
+        Some(lost) => Err(Error::Misuse(format!("{lost:?} was reserved for {:?}, which does not own it", entry.name))),
     }
 }
 
@@ -312,6 +348,10 @@ fn is_new<R: Region>(region: &R) -> bool {
 }
 
 fn create<R: Region>(region: &R, options: Options) -> Result<()> {
+    if !(PAGE..=MAX_HEAP_BYTES).contains(&options.heap_bytes) {
+        let asked = options.heap_bytes;
+        return Err(Error::Misuse(format!("a heap has {PAGE} to {MAX_HEAP_BYTES} bytes, not heap_bytes={asked}")));
+    }
     let layout = Superblock::new(options.pool_id, options.heap_bytes.next_multiple_of(PAGE));
     if layout.pool_bytes > options.max_bytes.unwrap_or(u64::MAX) {
         let (needed_bytes, free_bytes) = (layout.pool_bytes, options.max_bytes.unwrap_or(u64::MAX));

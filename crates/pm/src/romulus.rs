@@ -54,8 +54,10 @@ pub fn write_state<R: Region>(region: &R, state: State) {
 
 /// Prepares both heaps and the state word of a new pool; the caller fences.
 pub fn format<R: Region>(region: &R, layout: &Superblock) {
+    let mut header = [0; HEAP_HEADER_BYTES as usize];
+    header[..8].copy_from_slice(&HEAP_HEADER_BYTES.to_le_bytes());
     for heap in [layout.main_offset, layout.back_offset] {
-        region.store(heap + USED_OFFSET, &HEAP_HEADER_BYTES.to_le_bytes());
+        region.store(heap, &header);
         region.pwb(heap, HEAP_HEADER_BYTES);
     }
     write_state(region, State::Idle);

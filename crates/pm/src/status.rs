@@ -71,7 +71,9 @@ impl Status {
             entries: catalog::read(&heap)?,
         };
         checked_extents(&status.entries, &layout)?;
-        if heap.commits() != HeapCopy::read(file, &layout, state)?.commits() || read_state(file)? != state {
+        // ORDER: the state first. Had a transaction been at work on what was read, then either it still is, or it has
+        // ended since, and so counted a commit before this looks at the count.
+        if read_state(file)? != state || heap.commits() != HeapCopy::read(file, &layout, state)?.commits() {
             return Err(Error::corrupt("it changed while it was read"));
         }
         Ok(status)
@@ -80,8 +82,11 @@ impl Status {
 
 /// What lies under the file at a path; looks only, and changes nothing.
 pub fn medium_of(path: &Path) -> Result<Medium> {
-    let file = File::open(path).map_err(|source| Error::Io { action: "opening the path", source })?;
-    Medium::detect(&file, accepts_map_sync(&file))
+    let file = match lock::open_here(path) {
+        Some(file) => file,
+        None => Arc::new(File::open(path).map_err(|source| Error::Io { action: "opening the path", source })?),
+    };
+    Medium::detect(&*file, accepts_map_sync(&file))
 }
 
 /// A private copy of the used part of the heap that is whole.

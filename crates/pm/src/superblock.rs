@@ -16,6 +16,8 @@ const MAGIC: &[u8; 8] = b"PLINIUS\0";
 /// Stands in the place of the magic while a pool is being created, so that a creation that was cut can begin again and
 /// a damaged pool is never taken for one.
 pub const CREATING: &[u8; 8] = b"PLINEW\0\0";
+/// The longest heap: many millions of tensors, and a bound to what a changed superblock can make anybody read.
+pub const MAX_HEAP_BYTES: u64 = 256 << 20;
 const USED: usize = 80;
 const CHECK: usize = PAGE as usize - 4;
 
@@ -62,6 +64,23 @@ impl Superblock {
             region.store(at, &page);
             region.pwb(at, PAGE);
             region.psync()?;
+        }
+        Ok(())
+    }
+
+    /// Writes anew each copy that is not this one, which was read from the other. A crash between the two leaves one
+    /// behind: were it left there, the next crash while the good one is written would bring it back.
+    pub fn repair<R: Region>(&self, region: &R) -> Result<()> {
+        let page = self.encode();
+        for at in [PAGE, 0] {
+            let mut found = [0; PAGE as usize];
+            region.load(at, &mut found);
+            if found != page {
+                region.store(at, &page);
+                region.pwb(at, PAGE);
+                // ORDER: at most one copy is being written at any time.
+                region.psync()?;
+            }
         }
         Ok(())
     }
@@ -127,7 +146,7 @@ impl Superblock {
         let expected = Self {
             sequence: self.sequence,
             pool_bytes: self.pool_bytes,
-            ..Self::new(self.pool_id, self.heap_bytes.min(1 << 40))
+            ..Self::new(self.pool_id, self.heap_bytes.min(MAX_HEAP_BYTES))
         };
         if *self != expected || !self.heap_bytes.is_multiple_of(PAGE) || self.heap_bytes == 0 {
             return Err(Error::corrupt("its superblock describes an impossible layout"));

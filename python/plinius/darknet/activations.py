@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody uses
+
 from plinius.darknet.sections import Activation
 
 _SELU_SCALE = 1.0507
@@ -18,7 +19,7 @@ _PLSE_KNEE = 4.0
 
 
 def _selu(x: torch.Tensor) -> torch.Tensor:
-    # The clamp keeps the unused branch finite: an infinity there would make the gradient of the other one NaN.
+    # The clamp keeps the unused branch finite: an infinity there would make the other gradient NaN.
     negative = _SELU_SCALE * _SELU_ALPHA * torch.expm1(x.clamp(max=0.0))
     return torch.where(x >= 0, _SELU_SCALE * x, negative)
 

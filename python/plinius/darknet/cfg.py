@@ -1,9 +1,9 @@
 """Parses ``.cfg`` files, Darknet's description of a network (Darknet: src/parser.c, src/option_list.c).
 
-The bytes are not trusted. What comes out is complete and consistent: typed sections with Darknet's defaults, the
-shape of every layer, and nothing that the network or the trainer would have to check again. All that Darknet lets
-pass with a warning (unknown keys, words it does not know, text where a number belongs) is an error here, because it
-would train another network than the one that was meant.
+The bytes are not trusted. What comes out is complete and consistent: typed sections with Darknet's defaults,
+the shape of every layer, and nothing that the network or the trainer would have to check again. What Darknet
+passes over with a warning (keys and words that it does not know, text where a number belongs) is an error
+here, because it would train another network than the one that was meant.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from plinius.darknet.sections import NET_NAMES, SECTIONS, UNSUPPORTED, Cost, Net, Policy, Section, Softmax
-from plinius.darknet.shapes import Shape, output_shape, parameter_count
+from plinius.darknet.net import NET_NAMES, Net, Policy
+from plinius.darknet.sections import SECTIONS, UNSUPPORTED, Cost, Section, Softmax
+from plinius.darknet.shapes import Shape, largest_tensor, output_shape, parameter_count
 from plinius.darknet.values import INT_MAX, number, shown
 from plinius.errors import ConfigError
 
@@ -92,9 +93,9 @@ def parse(text: bytes, path: str) -> Config:
         raise ConfigError("there is no section: a network begins with [net]", path=path)
     first, *rest = raws
     if first.name not in NET_NAMES:
-        raise ConfigError("the first section must be [net]", path=path, line=first.line, section=first.name)
+        raise _error("the first section must be [net]", first, path)
     if not rest:
-        raise ConfigError("there is no layer after [net]", path=path, line=first.line, section=first.name)
+        raise _error("there is no layer after [net]", first, path)
     net = _check_net(_build(first, Net, path), first, path)
     sections = tuple(_layer(raw, index, path) for index, raw in enumerate(rest))
     config = Config(net, sections, _shapes(net, rest, sections, path), _not_applied(raws), path)
@@ -103,7 +104,7 @@ def parse(text: bytes, path: str) -> Config:
 
 
 def _lines(text: bytes, path: str) -> Iterator[tuple[int, str]]:
-    """Yields each line that says something, numbered from 1, without blanks anywhere in it, as Darknet reads it."""
+    """Yields the lines that say something, numbered from 1, without any blanks, as Darknet reads them."""
     if len(text) > MAX_FILE_BYTES:
         raise ConfigError(
             f"{len(text)} bytes is too large for a .cfg file, at most {MAX_FILE_BYTES}", path=path
@@ -145,27 +146,30 @@ def _read_sections(lines: Iterable[tuple[int, str]], path: str) -> list[_Raw]:
 def _read_entry(raw: _Raw, text: str, line: int, path: str) -> None:
     key, equals, value = text.partition("=")
     if not (key and equals and value):
-        raise ConfigError(
-            f"{shown(text)} is not of the form key=value", path=path, line=line, section=_name(raw)
-        )
+        raise _error(f"{shown(text)} is not of the form key=value", raw, path, line)
     if key in raw.entries:
-        message = f"{shown(key)} is given again; it was on line {raw.entries[key].line}: keep one"
-        raise ConfigError(message, path=path, line=line, section=_name(raw))
+        raise _error(
+            f"{_key(key)} was given on line {raw.entries[key].line} already: keep one", raw, path, line
+        )
     raw.entries[key] = _Entry(value, line)
 
 
-def _name(raw: _Raw) -> str:
-    """The section's name for a message, as a user wrote it or, where that could garble a terminal, escaped."""
-    return raw.name if raw.name in NET_NAMES | SECTIONS.keys() | UNSUPPORTED else shown(raw.name)[1:-1]
+def _key(key: str) -> str:
+    """Gives a key for a message; nobody vouches for those that are not known, so they are escaped and cut."""
+    return shown(key)[1:-1]
 
 
-def _fail(raw: _Raw, key: str, why: object, path: str) -> NoReturn:
+def _error(message: object, raw: _Raw, path: str, line: int | None = None) -> ConfigError:
+    return ConfigError(str(message), path=path, line=line or raw.line, section=shown(raw.name)[1:-1])
+
+
+def _key_error(key: str, why: object, raw: _Raw, path: str) -> ConfigError:
     line = raw.entries[key].line if key in raw.entries else raw.line
-    raise ConfigError(f"{key}: {why}", path=path, line=line, section=_name(raw))
+    return _error(f"{_key(key)}: {why}", raw, path, line)
 
 
 def _layer(raw: _Raw, index: int, path: str) -> Section:
-    """Turns one section into its typed form; ``index`` counts layers from 0, as ``from`` and ``layers`` do."""
+    """Turns one section into its typed form; ``index`` counts layers from 0, as ``from`` does."""
     if raw.name in SECTIONS:
         return _build(raw, SECTIONS[raw.name], path, index)
     if raw.name in NET_NAMES:
@@ -174,7 +178,7 @@ def _layer(raw: _Raw, index: int, path: str) -> Section:
         message = "Darknet has this layer, but it is not supported here: use classifier layers only"
     else:
         message = f"this layer is not known: use one of {', '.join(SECTIONS)}"
-    raise ConfigError(message, path=path, line=raw.line, section=_name(raw))
+    raise _error(message, raw, path)
 
 
 def _build(raw: _Raw, kind: type[_Kind], path: str, index: int = 0) -> _Kind:
@@ -189,15 +193,15 @@ def _build(raw: _Raw, kind: type[_Kind], path: str, index: int = 0) -> _Kind:
             else:
                 _check_other_key(key, entry.text, kind, fields)
         except ValueError as error:
-            _fail(raw, key if key.isascii() and key.isidentifier() else shown(key), error, path)
+            raise _key_error(key, error, raw, path) from None
     for key, field in fields.items():
         if field.default is dataclasses.MISSING and field.name not in values:
-            _fail(raw, key, "is missing, and has no default: add it", path)
+            raise _key_error(key, "is missing, and has no default: add it", raw, path)
     if issubclass(kind, Section):
         try:
             values = kind.complete(values, index)
         except ValueError as error:
-            raise ConfigError(str(error), path=path, line=raw.line, section=_name(raw)) from None
+            raise _error(error, raw, path) from None
     return kind(line=raw.line, **values)
 
 
@@ -212,23 +216,24 @@ def _check_other_key(key: str, text: str, kind: type[Net | Section], fields: Map
 
 def _check_net(net: Net, raw: _Raw, path: str) -> Net:
     if net.batch % net.subdivisions:
-        _fail(raw, "subdivisions", f"{net.subdivisions} does not divide batch = {net.batch}", path)
+        why = f"{net.subdivisions} does not divide batch = {net.batch}"
+        raise _key_error("subdivisions", why, raw, path)
     size = net.channels * net.height * net.width
     if net.inputs not in (None, size):
-        _fail(raw, "inputs", f"{net.inputs} is not channels x height x width, {size}: remove it", path)
+        why = f"{net.inputs} is not channels x height x width, {size}: remove it"
+        raise _key_error("inputs", why, raw, path)
     if net.batch // net.subdivisions * size > INT_MAX:
-        raise ConfigError(_too_large("the input"), path=path, line=raw.line, section=raw.name)
+        raise _error(_too_large("the input"), raw, path)
     if net.policy is Policy.POLY and net.max_batches == 0:
-        _fail(raw, "policy", "poly needs max_batches: add it", path)
+        raise _key_error("policy", "poly needs max_batches: add it", raw, path)
     if net.policy is Policy.STEPS and (not net.steps or len(net.steps) != len(net.scales)):
-        _fail(
-            raw, "steps", f"{len(net.steps)} steps but {len(net.scales)} scales: give as many of each", path
-        )
+        why = f"{len(net.steps)} steps but {len(net.scales)} scales: give as many of each"
+        raise _key_error("steps", why, raw, path)
     return net
 
 
 def _too_large(what: str) -> str:
-    return f"{what} would take more than {INT_MAX} numbers, Darknet's limit: use smaller sizes or more subdivisions"
+    return f"{what} would take more than {INT_MAX} numbers, Darknet's limit: use smaller sizes"
 
 
 def _shapes(net: Net, raws: list[_Raw], sections: tuple[Section, ...], path: str) -> tuple[Shape, ...]:
@@ -238,27 +243,24 @@ def _shapes(net: Net, raws: list[_Raw], sections: tuple[Section, ...], path: str
         try:
             output = output_shape(section, shapes[-1], shapes[1:])
         except ValueError as error:
-            raise ConfigError(str(error), path=path, line=raw.line, section=_name(raw)) from None
+            raise _error(error, raw, path) from None
         parameters += parameter_count(section, shapes[-1])
-        if max(parameters, net.batch // net.subdivisions * output.size) > INT_MAX:
-            raise ConfigError(_too_large("this layer"), path=path, line=raw.line, section=_name(raw))
+        values = net.batch // net.subdivisions * largest_tensor(section, shapes[-1], output)
+        if max(parameters, values) > INT_MAX:
+            raise _error(_too_large("this layer"), raw, path)
         shapes.append(output)
     return tuple(shapes[1:])
 
 
 def _check_costs(config: Config, raws: list[_Raw]) -> None:
-    """Each layer that is compared with the truth must have as many outputs as the truth, the network's output."""
+    """Checks that each layer that is compared with the truth has as many outputs as the network."""
     for index, (raw, section) in enumerate(zip(raws, config.sections, strict=True)):
-        place = {"path": config.path, "line": raw.line, "section": _name(raw)}
-        last = index == len(raws) - 1
-        if isinstance(section, Cost) and not last:
-            raise ConfigError("a cost must be the last section", **place)  # type: ignore[arg-type]
-        compared = isinstance(section, Softmax) and not section.noloss
-        if compared and config.shapes[index].size != config.outputs:
-            message = (
-                f"has {config.shapes[index].size} outputs, but the network {config.outputs}: add noloss=1"
-            )
-            raise ConfigError(message, **place)  # type: ignore[arg-type]
+        if isinstance(section, Cost) and index < len(raws) - 1:
+            raise _error("a cost must be the last section", raw, config.path)
+        outputs = config.shapes[index].size
+        if isinstance(section, Softmax) and not section.noloss and outputs != config.outputs:
+            message = f"{outputs} outputs, but the network has {config.outputs}: add noloss=1"
+            raise _error(message, raw, config.path)
 
 
 def _not_applied(raws: list[_Raw]) -> tuple[str, ...]:

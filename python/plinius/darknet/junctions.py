@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
+
 from plinius.darknet.activations import activate, activate_fresh
 from plinius.darknet.sections import Route, Shortcut
 from plinius.darknet.shapes import Shape
-from torch import nn
 
 
 class RouteLayer(nn.Module):
-    """``[route]``: the outputs of some layers, channel after channel, or value after value where sizes differ."""
+    """``[route]``: layers joined channel after channel, or value after value where sizes differ."""
 
     def __init__(self, section: Route, output: Shape) -> None:
         super().__init__()
@@ -28,8 +29,9 @@ class RouteLayer(nn.Module):
 class ShortcutLayer(nn.Module):
     """``[shortcut]``: an addition; of unequal layers, what they have in common.
 
-    A larger source is sampled with a stride, a smaller one is spread out, and only the channels that both have are
-    added (Darknet: src/blas.c, shortcut_cpu). The rest of the input is not even multiplied by ``alpha``.
+    A larger source is sampled with a stride, a smaller one is spread out, and only the channels that both
+    have are added (Darknet: src/blas.c, shortcut_cpu). The rest of the input is not even multiplied by
+    ``alpha``.
     """
 
     def __init__(self, section: Shortcut, inputs: Shape, source: Shape) -> None:

@@ -1,7 +1,7 @@
 """The layers that keep weights, and those that move or pool values (Darknet: src/*_layer.c).
 
-Every layer takes one tensor, ``[batch, channels, height, width]`` or ``[batch, values]``, and the shapes have been
-checked when the ``.cfg`` was parsed. Parameters and buffers have Darknet's names.
+Every layer takes one tensor, ``[batch, channels, height, width]`` or ``[batch, values]``, and the shapes
+have been checked when the ``.cfg`` was parsed. Parameters and buffers have Darknet's names.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody uses
+from torch import nn
+
 from plinius.darknet.activations import activate, activate_fresh
 from plinius.darknet.normalization import normalize, normalize_batch
 from plinius.darknet.sections import Active, Connected, Convolutional, Crop, Dropout, Maxpool, Upsample
-from plinius.darknet.shapes import Shape
-from torch import nn
+from plinius.darknet.shapes import Shape, pool_borders
 
 
 def _random(
@@ -66,7 +67,10 @@ class Weighted(nn.Module):
 
 
 class ConvolutionalLayer(Weighted):
-    """``[convolutional]`` (Darknet: src/convolutional_layer.c); weights ``[filters, channels/groups, size, size]``."""
+    """``[convolutional]`` (Darknet: src/convolutional_layer.c).
+
+    Its weights are ``[filters, channels / groups, size, size]``.
+    """
 
     section: Convolutional
 
@@ -77,9 +81,10 @@ class ConvolutionalLayer(Weighted):
         self.weights = _random(shape, math.sqrt(2.0 / fan_in), generator, normal=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, channels, height, width]`` to the section's output shape."""
         section = self.section
-        # Channels last makes a training step about a fifth faster on a CPU. The weights are small, so they are
-        # rearranged on each call and keep Darknet's own order at rest.
+        # Channels last makes a training step about a fifth faster on a CPU. The weights are small: they are
+        # rearranged on each call, and keep Darknet's own order at rest.
         weights = self.weights.contiguous(memory_format=torch.channels_last)
         biases = None if section.batch_normalize else self.biases
         x = F.conv2d(x, weights, biases, section.stride, section.padding, groups=section.groups)
@@ -101,6 +106,7 @@ class ConnectedLayer(Weighted):
         self.weights = _random((section.output, inputs.size), scale, generator, normal=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, ...]`` to ``[batch, output, 1, 1]``."""
         biases = None if self.section.batch_normalize else self.biases
         return self.finish(F.linear(x.flatten(1), self.weights, biases))[:, :, None, None]
 
@@ -112,8 +118,8 @@ class ConnectedLayer(Weighted):
 class BatchnormLayer(nn.Module):
     """``[batchnorm]`` (Darknet: src/batchnorm_layer.c).
 
-    Darknet neither updates its scales and biases nor saves its biases, so that here they are no parameters. Its CPU
-    version crashes on this layer; this is what its GPU version computes.
+    Darknet neither updates its scales and biases nor saves its biases, so that here they are no parameters.
+    Its CPU version crashes on this layer; this is what its GPU version computes.
     """
 
     scales: torch.Tensor
@@ -129,6 +135,7 @@ class BatchnormLayer(nn.Module):
         self.register_buffer("rolling_variance", torch.zeros(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalizes ``[batch, channels, height, width]``."""
         if self.training:
             return normalize_batch(x, self.scales, self.biases, self.rolling_mean, self.rolling_variance)
         return normalize(x, self.rolling_mean, self.rolling_variance, self.scales, self.biases)
@@ -144,14 +151,11 @@ class MaxpoolLayer(nn.Module):
     def __init__(self, section: Maxpool, inputs: Shape, output: Shape) -> None:
         super().__init__()
         self.size, self.stride = section.size, section.stride
-        before = section.padding // 2
-        after = [
-            max(0, (out - 1) * section.stride + section.size - before - cells)
-            for out, cells in ((output.height, inputs.height), (output.width, inputs.width))
-        ]
-        self.borders = (before, after[1], before, after[0])
+        before, (below, right) = pool_borders(section, inputs, output)
+        self.borders = (before, right, before, below)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, channels, height, width]`` to the windows' largest values."""
         if any(self.borders):
             x = F.pad(x, self.borders, value=-math.inf)
         return F.max_pool2d(x, self.size, self.stride)
@@ -161,6 +165,7 @@ class AvgpoolLayer(nn.Module):
     """``[avgpool]`` (Darknet: src/avgpool_layer.c)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, channels, height, width]`` to ``[batch, channels, 1, 1]``."""
         return x.mean((2, 3), keepdim=True)
 
 
@@ -172,6 +177,7 @@ class DropoutLayer(nn.Module):
         self.probability = section.probability
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Drops values of any shape, in training only."""
         return F.dropout(x, self.probability, self.training)
 
 
@@ -183,6 +189,7 @@ class UpsampleLayer(nn.Module):
         self.stride, self.scale = section.stride, section.scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, channels, height, width]`` to the section's output shape."""
         if self.stride < 0:
             summed = F.avg_pool2d(x, -self.stride, divisor_override=1)
             return self.scale * summed
@@ -200,6 +207,7 @@ class CropLayer(nn.Module):
         self.section = section
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, channels, height, width]`` to ``[batch, channels, crop_height, crop_width]``."""
         section = self.section
         spare = x.shape[2] - section.crop_height, x.shape[3] - section.crop_width
         if self.training:
@@ -219,4 +227,5 @@ class ActivationLayer(nn.Module):
         self.activation = section.activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the function to each value of any shape."""
         return activate(x, self.activation)

@@ -1,7 +1,7 @@
 """The layers that compare with the truth (Darknet: src/softmax_layer.c, src/cost_layer.c, src/blas.c).
 
-Darknet does not differentiate a loss: it sends fixed differences down the network. The losses here are the functions
-whose gradients those differences are, summed over the batch; the network divides by the batch.
+Darknet does not differentiate a loss: it sends fixed differences down the network. The losses here are the
+functions whose gradients those differences are, summed over the batch; the network divides by the batch.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody uses
-from plinius.darknet.sections import Cost, CostType, Softmax
 from torch import nn
+
+from plinius.darknet.sections import Cost, CostType, Softmax
 
 
 class _PassedThrough(torch.autograd.Function):
@@ -37,6 +38,7 @@ class SoftmaxLayer(nn.Module):
         self.has_loss = not section.noloss
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, ...]`` to probabilities, ``[batch, values]``."""
         return torch.softmax(self._grouped(x), dim=2).flatten(1)
 
     def forward_for_loss(self, x: torch.Tensor) -> torch.Tensor:
@@ -47,9 +49,10 @@ class SoftmaxLayer(nn.Module):
         return passed
 
     def loss(self, x: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """The cross-entropy, times the temperature, summed over the batch.
+        """Gives the cross-entropy, times the temperature, summed over the batch.
 
-        Darknet's difference is truth - prediction whatever the temperature, and whatever a group's truth adds up to.
+        Darknet's difference is truth - prediction whatever the temperature, and whatever a group's truth
+        adds up to.
 
         Args:
             x: What goes into the layer, ``[batch, ...]``.
@@ -84,17 +87,19 @@ class CostLayer(nn.Module):
         self.section = section
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps ``[batch, ...]`` to ``[batch, values]``, unchanged."""
         return x.flatten(1)
 
     def loss(self, x: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """The cost, summed over the batch.
+        """Gives the cost, summed over the batch.
 
         Args:
             x: What goes into the layer, ``[batch, ...]``.
             truth: ``[batch]`` class indices, or ``[batch, values]`` float32.
 
         Returns:
-            A scalar: half the squared error, the absolute error, or the Huber loss, times the section's scale.
+            A scalar: half the squared error, the absolute error, or the Huber loss, times the section's
+            scale.
         """
         prediction = x.flatten(1)
         target = as_vectors(truth, prediction.shape[1])

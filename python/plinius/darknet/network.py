@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 
 import torch
+from torch import nn
+
 from plinius.darknet import layers, sections
 from plinius.darknet.cfg import Config
 from plinius.darknet.junctions import RouteLayer, ShortcutLayer
 from plinius.darknet.loss import CostLayer, SoftmaxLayer
 from plinius.darknet.shapes import Shape
 from plinius.errors import ConfigError
-from torch import nn
 
 _FLOAT_BYTES = 4
 
@@ -70,8 +71,8 @@ class Network(nn.Module):
             labels: ``[batch]`` class indices, int64, or ``[batch, outputs]`` truth vectors, float32.
 
         Returns:
-            A scalar, the mean over the batch: the cross-entropy where the network ends with a ``[softmax]``. Its
-            gradient is what Darknet's update divides by the batch, with several costs the sum of theirs.
+            A scalar, the mean over the batch: the cross-entropy where the network ends with a ``[softmax]``.
+            Its gradient is what Darknet's update divides by the batch, with several costs the sum of theirs.
 
         Raises:
             ConfigError: If the images or labels have another shape, or the network has no ``[softmax]`` or
@@ -123,7 +124,7 @@ class Network(nn.Module):
 
 
 def _shared_buffers(all_sections: Sequence[sections.Section]) -> list[int]:
-    """For each layer, the layer whose output buffer it writes: its own, or for ``[dropout]`` the one before."""
+    """Gives, for each layer, whose output buffer it writes: its own, or for ``[dropout]`` the one before."""
     buffers: list[int] = []
     for index, section in enumerate(all_sections):
         buffers.append(buffers[-1] if isinstance(section, sections.Dropout) else index)
@@ -142,7 +143,7 @@ def _check_memory(config: Config) -> None:
         raise ConfigError(message, path=config.path)
 
 
-def _make_layer(
+def _make_layer(  # noqa: PLR0911, PLR0912 - one case for each section
     section: sections.Section,
     inputs: Shape,
     shapes: Sequence[Shape],

@@ -1,8 +1,9 @@
 """Batch normalization with Darknet's arithmetic (Darknet: src/batchnorm_layer.c, src/blas.c).
 
 Darknet's differs from the usual one: the batch variance is the unbiased one, forward divides by
-``sqrt(variance) + 1e-6``, backward by ``sqrt(variance + 1e-5)``, and backward takes the mean over n, not n - 1. All
-of this is kept, in forward and backward, by giving PyTorch's fused kernels the statistics that make them compute it.
+``sqrt(variance) + 1e-6``, backward by ``sqrt(variance + 1e-5)``, and backward takes the mean over n, not n -
+1. All of this is kept, in forward and backward, by giving PyTorch's fused kernels the statistics that make
+them compute it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody uses
+
 from plinius.errors import ConfigError
 
 _MOMENTUM = 0.01
@@ -39,10 +41,10 @@ def normalize(
 
 
 class _BatchNormalization(torch.autograd.Function):
-    """Normalizes with the batch's own statistics; forward and backward are Darknet's, not each other's derivative."""
+    """Normalizes with the batch's statistics; backward is Darknet's, not forward's exact derivative."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - PyTorch passes them by position
         ctx: Any,
         x: torch.Tensor,
         scales: torch.Tensor,

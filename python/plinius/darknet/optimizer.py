@@ -1,14 +1,15 @@
 """Darknet's stochastic gradient descent (Darknet: src/convolutional_layer.c, update_convolutional_layer).
 
-Darknet keeps ``updates``, the negative gradient summed over the batch plus what momentum left. An update adds
-``-decay * batch * weights`` to those of weights, but not of biases and scales; adds ``rate / batch * updates`` to the
-values; and multiplies ``updates`` by the momentum. Divided by ``-batch``, this is ``torch.optim.SGD`` on the mean
-gradient without dampening, to the letter.
+Darknet keeps ``updates``, the negative gradient summed over the batch plus what momentum left. An update
+adds ``-decay * batch * weights`` to those of weights, but not of biases and scales; adds ``rate / batch *
+updates`` to the values; and multiplies ``updates`` by the momentum. Divided by ``-batch``, this is
+``torch.optim.SGD`` on the mean gradient without dampening, to the letter.
 """
 
 from __future__ import annotations
 
 import torch
+
 from plinius.darknet.cfg import Config
 from plinius.darknet.layers import Weighted
 from plinius.darknet.network import Network
@@ -23,8 +24,8 @@ def make_optimizer(network: Network, config: Config) -> torch.optim.SGD:
         config: Where momentum, decay and the sections' own learning rates come from.
 
     Returns:
-        SGD with two groups for each distinct learning rate among the sections: weights, which decay, and biases and
-        scales, which do not.
+        SGD with two groups for each distinct learning rate among the sections: weights, which decay, and
+        biases and scales, which do not.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for layer in network.layers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from plinius.darknet.sections import Net, Policy
+from plinius.darknet.net import Net, Policy
 from plinius.errors import ConfigError
 
 _EXP_MAX = 700.0
@@ -16,9 +16,10 @@ _EXP_MAX = 700.0
 class Schedule:
     """The learning rate as a function of the iteration alone, so that it needs no state to resume.
 
-    Iterations count from 1: Darknet counts a batch as seen before it updates with it, so the first update has the
-    rate of iteration 1. ``random`` is no policy here, because a resumed run could not repeat it. Darknet's
-    ``sigmoid`` subtracts unsigned numbers and gives 0 before ``step``; here it is the sigmoid that was meant.
+    Iterations count from 1: Darknet counts a batch as seen before it updates with it, so the first update
+    has the rate of iteration 1. ``random`` is no policy here, because a resumed run could not repeat it.
+    Darknet's ``sigmoid`` subtracts unsigned numbers and gives 0 before ``step``; here it is the sigmoid that
+    was meant.
     """
 
     net: Net

@@ -1,7 +1,8 @@
-"""The sections of a ``.cfg`` file as typed values, with Darknet's own defaults (Darknet: src/parser.c).
+"""The layers of a ``.cfg`` file as typed values, with Darknet's own defaults (Darknet: src/parser.c).
 
-Every field's metadata says how its text is read (see ``values``). A key that Darknet knows and that is not a field
-here is in ``must_be`` (accepted only with the value that changes nothing) or in ``ignored`` (read, not applied).
+Every field's metadata says how its text is read (see ``values``). A key that Darknet knows and that is not a
+field here is in ``must_be`` (accepted only with the value that changes nothing) or in ``ignored`` (read, not
+applied).
 """
 
 from __future__ import annotations
@@ -33,17 +34,6 @@ class Activation(StrEnum):
     LHTAN = "lhtan"
 
 
-class Policy(StrEnum):
-    """The learning-rate policies that can be resumed exactly (Darknet: src/network.c, get_current_rate)."""
-
-    CONSTANT = "constant"
-    STEP = "step"
-    STEPS = "steps"
-    EXP = "exp"
-    POLY = "poly"
-    SIGMOID = "sigmoid"
-
-
 class CostType(StrEnum):
     """The costs of a classifier or regressor (Darknet: src/cost_layer.c)."""
 
@@ -52,38 +42,7 @@ class CostType(StrEnum):
     SMOOTH = "smooth"
 
 
-_REFUSED_POLICIES = {"random": "could not be repeated by a run that resumes"}
 _REFUSED_COSTS = dict.fromkeys(("masked", "seg", "wgan"), "is not for classifiers, and not supported here")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Net:
-    """``[net]``: the input, the batch and the learning rate. ``batch`` is the whole batch of one update."""
-
-    line: int
-    batch: int = field(default=1, metadata=whole(1))
-    subdivisions: int = field(default=1, metadata=whole(1))
-    height: int = field(metadata=whole(1))
-    width: int = field(metadata=whole(1))
-    channels: int = field(metadata=whole(1))
-    inputs: int | None = field(default=None, metadata=whole(1))
-    learning_rate: float = field(default=0.001, metadata=number(0.0))
-    momentum: float = field(default=0.9, metadata=number(0.0, 1.0))
-    decay: float = field(default=0.0001, metadata=number(0.0))
-    policy: Policy = field(default=Policy.CONSTANT, metadata=choice(Policy, _REFUSED_POLICIES))
-    burn_in: int = field(default=0, metadata=whole())
-    power: float = field(default=4.0, metadata=number(0.0))
-    step: int = field(default=1, metadata=whole(1))
-    scale: float = field(default=1.0, metadata=number(0.0))
-    steps: tuple[int, ...] = field(default=(), metadata=series(0, wholes=True))
-    scales: tuple[float, ...] = field(default=(), metadata=series(0.0, wholes=False))
-    gamma: float = field(default=1.0, metadata=number(0.0))
-    max_batches: int = field(default=0, metadata=whole())
-
-    ignored: ClassVar[frozenset[str]] = frozenset(
-        "angle aspect center exposure hue max_crop max_ratio min_crop min_ratio random saturation".split()
-    )
-    must_be: ClassVar[Mapping[str, float]] = {"adam": 0, "clip": 0, "notruth": 0, "time_steps": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +56,16 @@ class Section:
     learning_rate_scale: float = field(default=1.0, metadata=number(0.0, key="learning_rate"))
 
     ignored: ClassVar[frozenset[str]] = frozenset()
-    must_be: ClassVar[Mapping[str, float]] = dict.fromkeys(
-        "dontload dontloadscales dontsave numload onlyforward smooth stopbackward truth".split(), 0
-    )
+    must_be: ClassVar[Mapping[str, float]] = {
+        "dontload": 0,
+        "dontloadscales": 0,
+        "dontsave": 0,
+        "numload": 0,
+        "onlyforward": 0,
+        "smooth": 0,
+        "stopbackward": 0,
+        "truth": 0,
+    }
 
     @classmethod
     def complete(cls, values: dict[str, Any], index: int) -> dict[str, Any]:
@@ -197,18 +163,14 @@ class Cost(Section):
 def _earlier(key: str, place: int, index: int) -> int:
     absolute = index + place if place < 0 else place
     if not 0 <= absolute < index:
-        raise ValueError(
-            f"{key} = {place} does not name an earlier layer: this is layer {index}, so give 0 to {index - 1}, "
-            f"or -1 to -{index} counted back"
-            if index
-            else f"{key} = {place} does not name an earlier layer: this is the first layer"
-        )
+        choices = f"give 0 to {index - 1}, or -1 to -{index} counted back" if index else "there is none"
+        raise ValueError(f"{key} = {place} does not name a layer before this one, layer {index}: {choices}")
     return absolute
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shortcut(Section):
-    """``[shortcut]``: ``alpha`` times the input plus ``beta`` times the output of layer ``source``, from 0."""
+    """``[shortcut]``: ``alpha`` times the input plus ``beta`` times the output of layer ``source``."""
 
     source: int = field(metadata=whole(-INT_MAX, key="from"))
     alpha: float = field(default=1.0, metadata=number())
@@ -241,7 +203,7 @@ class Route(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Section):
-    """``[upsample]``: each value repeated ``stride`` times each way; with a negative ``stride``, blocks summed."""
+    """``[upsample]``: values repeated ``stride`` times each way; with a negative one, blocks summed."""
 
     stride: int = field(default=2, metadata=whole(-INT_MAX))
     scale: float = field(default=1.0, metadata=number())
@@ -249,14 +211,14 @@ class Upsample(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Crop(Section):
-    """``[crop]``: the centre (in training: a random place), moved from [0, 1] to [-1, 1] unless ``noadjust``."""
+    """``[crop]``: the centre, in training a random place; moved to [-1, 1] unless ``noadjust``."""
 
     crop_height: int = field(default=1, metadata=whole(1))
     crop_width: int = field(default=1, metadata=whole(1))
     flip: bool = field(default=False, metadata=flag())
     noadjust: bool = field(default=False, metadata=flag())
 
-    ignored: ClassVar[frozenset[str]] = frozenset("angle exposure saturation shift".split())
+    ignored: ClassVar[frozenset[str]] = frozenset({"angle", "exposure", "saturation", "shift"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,10 +255,24 @@ SECTIONS: Mapping[str, type[Section]] = {
 }
 """The layers that are trained here, under every name that Darknet takes."""
 
-NET_NAMES = frozenset({"net", "network"})
-
 UNSUPPORTED = frozenset(
-    "crnn deconv deconvolutional detection gru iseg l2norm local logistic lrn lstm normalization region reorg rnn "
-    "yolo".split()
+    {
+        "crnn",
+        "deconv",
+        "deconvolutional",
+        "detection",
+        "gru",
+        "iseg",
+        "l2norm",
+        "local",
+        "logistic",
+        "lrn",
+        "lstm",
+        "normalization",
+        "region",
+        "reorg",
+        "rnn",
+        "yolo",
+    }
 )
 """The layers that Darknet has and that are not trained here."""

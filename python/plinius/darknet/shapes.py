@@ -1,7 +1,7 @@
-"""The shape of every layer's output, and what does not fit together (Darknet: src/parser.c and src/*_layer.c).
+"""The shape of every layer's output, and what does not fit together (Darknet: src/*_layer.c).
 
-Darknet checks little of this: a mismatch there reads memory that is not its own. Here it is a ``ValueError``, to
-which ``cfg`` adds the place.
+Darknet checks little of this: a mismatch there reads memory that is not its own. Here it is a
+``ValueError``, to which ``cfg`` adds the place.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from plinius.darknet.sections import (
 class Shape:
     """One image's worth of a layer's output.
 
-    ``is_image`` is False after ``[softmax]`` and after a ``[route]`` of unequal sizes: Darknet then only knows how
-    many values there are, which stand in ``channels``.
+    ``is_image`` is False after ``[softmax]`` and after a ``[route]`` of unequal sizes: Darknet then only
+    knows how many values there are, which stand in ``channels``.
     """
 
     channels: int
@@ -65,12 +65,8 @@ def output_shape(section: Section, inputs: Shape, earlier: Sequence[Shape]) -> S
     match section:
         case Connected(output=output):
             return Shape(output)
-        case Softmax(groups=groups):
-            if inputs.size % groups:
-                raise ValueError(f"groups = {groups} does not divide the {inputs.size} inputs")
-            return Shape(inputs.size, is_image=False)
-        case Cost():
-            return Shape(inputs.size, is_image=False)
+        case Softmax() | Cost():
+            return _row(section, inputs)
         case Dropout():
             if not earlier:
                 raise ValueError("a network cannot begin with [dropout]: Darknet drops the output of a layer")
@@ -80,10 +76,16 @@ def output_shape(section: Section, inputs: Shape, earlier: Sequence[Shape]) -> S
         case Shortcut(source=source):
             return _shortcut(inputs, earlier[source])
         case _:
-            return _image_output(section, inputs)
+            return _image_output(section, inputs, is_first=not earlier)
 
 
-def _image_output(section: Section, inputs: Shape) -> Shape:
+def _row(section: Softmax | Cost, inputs: Shape) -> Shape:
+    if isinstance(section, Softmax) and inputs.size % section.groups:
+        raise ValueError(f"groups = {section.groups} does not divide the {inputs.size} inputs")
+    return Shape(inputs.size, is_image=False)
+
+
+def _image_output(section: Section, inputs: Shape, *, is_first: bool) -> Shape:
     match section:
         case Convolutional() | Maxpool() | Avgpool() | Upsample() | Crop() | Batchnorm() if (
             not inputs.is_image
@@ -98,6 +100,8 @@ def _image_output(section: Section, inputs: Shape) -> Shape:
         case Upsample(stride=stride):
             return _upsample(stride, inputs)
         case Crop(crop_height=height, crop_width=width):
+            if not is_first:
+                raise ValueError("must be the first layer: Darknet trains nothing that is before it")
             if height > inputs.height or width > inputs.width:
                 raise ValueError(f"crops {height}x{width} out of only {inputs.height}x{inputs.width}")
             return Shape(inputs.channels, height, width)
@@ -157,6 +161,24 @@ def _shortcut(inputs: Shape, source: Shape) -> Shape:
     if steps[0] != steps[1]:
         raise ValueError(f"height and width of {source} must stand in the same ratio to those of {inputs}")
     return inputs
+
+
+def largest_tensor(section: Section, inputs: Shape, output: Shape) -> int:
+    """Counts the values per image of the largest tensor that a section makes."""
+    if isinstance(section, Maxpool):
+        before, (below, right) = pool_borders(section, inputs, output)
+        padded_height, padded_width = inputs.height + before + below, inputs.width + before + right
+        return max(output.size, inputs.channels * padded_height * padded_width)
+    return output.size
+
+
+def pool_borders(section: Maxpool, inputs: Shape, output: Shape) -> tuple[int, tuple[int, int]]:
+    """Gives how many cells the windows reach over the input: above and left; and below, right."""
+    before = section.padding // 2
+    reach = section.size - before
+    below = (output.height - 1) * section.stride + reach - inputs.height
+    right = (output.width - 1) * section.stride + reach - inputs.width
+    return before, (max(0, below), max(0, right))
 
 
 def parameter_count(section: Section, inputs: Shape) -> int:

@@ -1,7 +1,7 @@
 """Reads one value of a ``.cfg`` file: text in, a typed and range-checked value out, or a ``ValueError``.
 
-Darknet reads numbers with C's ``atoi`` and ``atof``, which take ``12abc`` for 12 and ``abc`` for 0. Here a value
-that is not wholly a number is refused, because a typing error would otherwise train another network.
+Darknet reads numbers with C's ``atoi`` and ``atof``, which take ``12abc`` for 12 and ``abc`` for 0. Here a
+value that is not wholly a number is refused, because a typing error would otherwise train another network.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _read_number(text: str, low: float, below: float) -> float:
 
 
 def whole(low: int = 0, high: int = INT_MAX, key: str | None = None) -> dict[str, Any]:
-    """Field metadata: a whole number from ``low`` to ``high``, under ``key`` where it is not the field's name."""
+    """Field metadata: a whole number; ``key`` where the ``.cfg`` does not use the field's name."""
     return {"read": lambda text: _read_whole(text, low, high), "key": key}
 
 
@@ -82,7 +82,7 @@ def positive() -> dict[str, Any]:
 
 
 def choice(kind: type[StrEnum], refused: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Field metadata: one of an enumeration's words; ``refused`` says why Darknet's other words are not taken."""
+    """Field metadata: an enumeration's word; ``refused`` says why others of Darknet's are not taken."""
 
     def read(text: str) -> StrEnum:
         if refused and text in refused:

@@ -1,7 +1,8 @@
-"""Reads and writes ``.weights`` files, Darknet's own format (Darknet: src/parser.c, load_weights, save_weights).
+"""Reads and writes ``.weights`` files, Darknet's own format (Darknet: src/parser.c).
 
-A header (major, minor, revision: three int32; then ``seen``, the number of images trained on), and the layers' float32
-values one after the other, without names or sizes: only their total can tell that a file is of another network.
+A header (major, minor, revision: three int32; then ``seen``, the number of images trained on), and the
+layers' float32 values one after the other, without names or sizes: only their total can tell that a file is
+of another network.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+
 from plinius.darknet.layers import BatchnormLayer, ConnectedLayer, ConvolutionalLayer
 from plinius.darknet.network import Network
 from plinius.errors import ConfigError
@@ -48,8 +50,8 @@ def read(network: Network, data: bytes, path: str) -> int:
     if found_bytes != expected_bytes:
         what = "is truncated, or of" if found_bytes < expected_bytes else "is of"
         raise ConfigError(
-            f"the file {what} another network than {network.config.path}, which has {expected_bytes} bytes of weights:"
-            f" after the header there are {found_bytes}",
+            f"the file {what} another network than {network.config.path}, which has {expected_bytes} bytes"
+            f" of weights: after the header there are {found_bytes}",
             path=path,
         )
     values = torch.from_numpy(np.frombuffer(data, _FLOAT, offset=offset).astype(np.float32, copy=True))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor as Tensor
 from torch.nn.parameter import is_lazy
 
 from plinius.errors import IntegrityError
@@ -63,7 +62,8 @@ class Tensors:
         shape, strides = tensor.shape, tensor.stride()
         layout: Layout = None
         if tensor.is_conj() or tensor.is_neg() or not (tensor.is_contiguous() or is_dense(shape, strides)):
-            layout, tensor = "copied", tensor.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+            tensor = tensor.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+            layout = "copied"
         elif strides != row_major(shape) and tensor.numel():
             layout = strides
         return View(_memory(tensor), _NAMES[tensor.dtype], shape, layout, layout != "copied" and array.is_cpu)
@@ -85,13 +85,14 @@ class Tensors:
         return torch.empty_strided(shape, strides, dtype=_DTYPES[dtype])
 
     def with_traits(self, array: torch.Tensor, traits: list[Node]) -> torch.Tensor:
-        """Returns the tensor on the saved one's device, where there is such a one here, with its gradient flag."""
+        """Returns the tensor with the saved one's gradient flag, on its device if that is here."""
         if not traits:
             return array
-        device, flags = traits
-        if not isinstance(device, str) or not isinstance(flags, int):
-            raise IntegrityError(f"the mirrored structure is malformed: a tensor with {traits}")
-        tensor = array.to(device) if _is_here(torch.device(device)) else array
+        try:
+            device, flags = torch.device(str(traits[0])), int(str(traits[1]))
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise IntegrityError(f"the mirrored structure is malformed: {error}") from None
+        tensor = array.to(device) if _is_here(device) else array
         if flags & _PARAMETER:
             return torch.nn.Parameter(tensor, requires_grad=bool(flags & _REQUIRES_GRAD))
         return tensor.requires_grad_(bool(flags & _REQUIRES_GRAD))
@@ -115,7 +116,7 @@ def _memory(tensor: torch.Tensor) -> Memory:
     if tensor.dtype in _IN_NUMPY and tensor.is_contiguous():
         return np.frombuffer(tensor.numpy(), np.uint8)
     flat = tensor.as_strided((tensor.numel(),), (1,))
-    return flat.view(torch.uint8).numpy()  # type: ignore[no-any-return]
+    return flat.view(torch.uint8).numpy()
 
 
 def _what(tensor: torch.Tensor) -> str:
@@ -138,6 +139,11 @@ def _is_here(device: torch.device) -> bool:
     )
 
 
+def is_tensor(value: object) -> bool:
+    """Tells whether a value is a tensor."""
+    return isinstance(value, torch.Tensor)
+
+
 def is_module(value: object) -> bool:
     """Tells whether a value is a module."""
     return isinstance(value, torch.nn.Module)
@@ -150,6 +156,11 @@ def live_storages(module: torch.nn.Module) -> set[int]:
     """
     tensors = [*module.parameters(), *module.buffers()]
     return {tensor.untyped_storage().data_ptr() for tensor in tensors if type(tensor) in _PLAIN}
+
+
+def lies_in(tensor: torch.Tensor, storages: set[int]) -> bool:
+    """Tells whether writing a tensor's memory writes one of the storages."""
+    return tensor.numel() == 0 or tensor.untyped_storage().data_ptr() in storages
 
 
 def is_optimizer(value: object) -> bool:
@@ -228,13 +239,13 @@ def decode_value(kind: Node, *rest: Any) -> object:
             return torch.Size(rest)
     except (TypeError, RuntimeError, AttributeError) as error:
         raise IntegrityError(f"the mirrored structure is malformed: {error}") from None
-    raise IntegrityError(f"the mirrored structure is malformed: a torch {kind} of {rest}")
+    raise IntegrityError(f"the mirrored structure is malformed: a torch {kind!r} of {rest}")
 
 
 def refusal(value: object) -> str | None:
-    """Returns what to do about a value of torch that cannot be mirrored, where there is better advice than usual."""
+    """Returns what to do about a value that cannot be mirrored, where there is better advice than usual."""
     if isinstance(value, torch.utils.data.DataLoader):
-        return "a DataLoader forgets its position; use torchdata's StatefulDataLoader, which takes the same arguments"
+        return "a DataLoader forgets its position; use torchdata's StatefulDataLoader in its place"
     return None
 
 
@@ -242,7 +253,11 @@ def generator_source(value: object) -> Source | None:
     """Returns a torch generator's state as a source."""
     if not isinstance(value, torch.Generator):
         return None
-    return Source(f"torch.Generator on {value.device}", value.get_state, value.set_state)
+    return Source(f"torch.Generator on {value.device}", value.get_state, partial(_set_state, value))
+
+
+def _set_state(generator: torch.Generator, state: torch.Tensor) -> None:
+    generator.set_state(state)
 
 
 def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:
@@ -252,7 +267,7 @@ def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:
         idle_devices: Whether to name CUDA's generators before CUDA is in use; to read one would start it.
     """
     sources = {"torch": Source("torch on the CPU", torch.get_rng_state, torch.set_rng_state)}
-    if torch.cuda.is_initialized() or (idle_devices and torch.cuda.is_available()):
+    if _cuda_in_use() or (idle_devices and torch.cuda.is_available()):
         for i in range(torch.cuda.device_count()):
             get, put = partial(torch.cuda.get_rng_state, i), partial(torch.cuda.set_rng_state, device=i)
             sources[f"cuda:{i}"] = Source("torch on CUDA", get, put)
@@ -262,25 +277,25 @@ def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:
 def environment() -> dict[str, str]:
     """Returns what the bits of torch's results depend on besides its inputs."""
     facts = {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "torch threads": str(torch.get_num_threads()),
         "torch interop threads": str(torch.get_num_interop_threads()),
         "CPU capability": torch.backends.cpu.get_cpu_capability(),
-        "deterministic algorithms": _yes_no(torch.are_deterministic_algorithms_enabled()),
+        "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
-        "oneDNN": _yes_no(torch.backends.mkldnn.enabled),
+        "oneDNN": str(torch.backends.mkldnn.enabled),
     }
-    if not torch.cuda.is_initialized():
+    if not _cuda_in_use():
         return facts
     cudnn = torch.backends.cudnn
     return facts | {
         "CUDA": str(torch.version.cuda),
-        "cuDNN": str(cudnn.version()),
-        "cuDNN deterministic": _yes_no(cudnn.deterministic),
-        "cuDNN benchmark": _yes_no(cudnn.benchmark),
+        "cuDNN": str(cudnn.version()),  # type: ignore[no-untyped-call]
+        "cuDNN deterministic": str(cudnn.deterministic),
+        "cuDNN benchmark": str(cudnn.benchmark),
         "GPUs": ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
     }
 
 
-def _yes_no(flag: bool) -> str:
-    return "yes" if flag else "no"
+def _cuda_in_use() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

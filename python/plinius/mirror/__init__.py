@@ -3,4 +3,12 @@
 from plinius.mirror.generation import PublicMirror, public_mirrors, read_facts
 from plinius.mirror.mirroring import ExactnessWarning, Facts, Mirror, RollbackWarning
 
-__all__ = ["ExactnessWarning", "Facts", "Mirror", "PublicMirror", "RollbackWarning", "public_mirrors", "read_facts"]
+__all__ = [
+    "ExactnessWarning",
+    "Facts",
+    "Mirror",
+    "PublicMirror",
+    "RollbackWarning",
+    "public_mirrors",
+    "read_facts",
+]

@@ -8,7 +8,16 @@ from typing import Final, TypeAlias
 
 from plinius import _core
 from plinius.errors import IntegrityError
-from plinius.mirror.manifest import Head, Manifest, SealedAt, WriteRecord, at, digest, parse_head, parse_manifest
+from plinius.mirror.manifest import (
+    Head,
+    Manifest,
+    SealedAt,
+    WriteRecord,
+    at,
+    digest,
+    parse_head,
+    parse_manifest,
+)
 from plinius.pool import Pool, naming
 from plinius.seal import Key
 
@@ -110,7 +119,9 @@ def newest(pool: Pool, key: Key, name: str) -> Committed | None:
     manifest = parse_manifest(plaintext)
     named = (latest.written.version, latest.written.step, latest.epoch)
     if (manifest.version, manifest.step, manifest.epoch) != named:
-        raise IntegrityError(f"{pool.path}: the head of the mirror {name!r} contradicts its manifest: it was changed")
+        raise IntegrityError(
+            f"{pool.path}: the head of the mirror {name!r} contradicts its manifest: it was changed"
+        )
     return Committed(head, manifest, digest(plaintext), extents)
 
 
@@ -127,5 +138,3 @@ def reading(pool: Pool, key: Key, head: Head, name: str, write: WriteRecord) -> 
         raise IntegrityError(f"{pool.path}: the head of the mirror {name!r} was changed")
     written, derived = (write.version, write.step), (write.salt, write.commitment)
     return _core.Reading(pool.core, key.core, head.job_id, name, written, derived)
-
-

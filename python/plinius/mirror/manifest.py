@@ -142,7 +142,9 @@ def parse_head(meta: bytes) -> Head:
     try:
         head = msgspec.msgpack.decode(meta, type=Head)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise PoolCorrupt(f"the head of a mirror is damaged ({error}); restore the pool from a copy") from None
+        raise PoolCorrupt(
+            f"the head of a mirror is damaged ({error}); restore the pool from a copy"
+        ) from None
     if not head.generations or len(meta) > _MAX_HEAD_BYTES:
         raise PoolCorrupt("the head of a mirror is damaged (no generation); restore the pool from a copy")
     return head
@@ -157,7 +159,9 @@ def parse_manifest(plaintext: bytes | bytearray) -> Manifest:
     try:
         return msgspec.msgpack.decode(plaintext, type=Manifest)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise IntegrityError(f"the manifest opened but cannot be read ({error}); was it written by a newer release?") from None
+        raise IntegrityError(
+            f"the manifest opened but cannot be read ({error}); was it written by a newer release?"
+        ) from None
 
 
 def at(items: list[_T], index: int | None, what: str) -> _T:
@@ -167,7 +171,9 @@ def at(items: list[_T], index: int | None, what: str) -> _T:
         PoolCorrupt: There is none.
     """
     if index is None or not 0 <= index < len(items):
-        raise PoolCorrupt(f"the head of a mirror names {what} {index} of {len(items)}; restore the pool from a copy")
+        raise PoolCorrupt(
+            f"the head of a mirror names {what} {index} of {len(items)}; restore the pool from a copy"
+        )
     return items[index]
 
 
@@ -179,4 +185,6 @@ def _check_format(meta: bytes) -> None:
     except (msgspec.MsgspecError, ValueError, IndexError):
         return
     if version != FORMAT_VERSION:
-        raise PoolVersion(f"the mirror has format {version}, this release reads {FORMAT_VERSION}; use a matching release")
+        raise PoolVersion(
+            f"the mirror has format {version}, this release reads {FORMAT_VERSION}; use a matching release"
+        )

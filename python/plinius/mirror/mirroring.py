@@ -48,8 +48,8 @@ class Mirror:
         name: Tells mirrors in one pool apart.
         every: ``save`` writes when the step is a multiple of this.
         keep: How many generations the pool keeps; this release keeps one.
-        facts: What the job was started with: plain values, sealed with each generation. `restore` refuses a mirror
-            whose facts differ, and names the difference.
+        facts: What the job was started with: plain values, sealed with each generation, for `read_facts` to give back
+            to whoever starts the job again.
         **state: Everything that training continues from, each part under its own name: objects with ``state_dict`` and
             ``load_state_dict`` (models, optimizers, schedulers, scalers, loaders), lists and dicts of them, trees of
             arrays, and generator objects. The global generators of Python, NumPy and torch need not be named.
@@ -98,14 +98,13 @@ class Mirror:
 
         Raises:
             IntegrityError: Bytes were changed, or this is not their key.
-            ConfigError: The state has other names, dtypes or shapes, or other facts.
+            ConfigError: The state has other names, dtypes or shapes.
             PoolError: The pool cannot be read.
         """
         with naming(self._pool.path):
             found = newest(self._pool, self._key, self.name)
         if found is None:
             return None
-        _refuse_other_facts(found.manifest.facts, self._facts, self._pool.path)
         self._warn(found.manifest)
         self._open(found)
         self._committed, self._torn = found, False
@@ -167,7 +166,9 @@ class Mirror:
         if overwrite:
             return
         if self._torn:
-            raise PoolError("the last restore failed midway and the state was zeroed; restore successfully first")
+            raise PoolError(
+                "the last restore failed midway and the state was zeroed; restore successfully first"
+            )
         if self._committed is None and self._pool.core.entry(entry_name(self.name)) is not None:
             raise PoolError(
                 f"{self._pool.path}: the pool holds a mirror {self.name!r} that was not restored here; call restore() "
@@ -175,7 +176,9 @@ class Mirror:
             )
         latest = self._committed.manifest.step if self._committed else -1
         if step <= latest:
-            raise ConfigError(f"step {step} is not above the latest saved step {latest}; steps only go forward")
+            raise ConfigError(
+                f"step {step} is not above the latest saved step {latest}; steps only go forward"
+            )
 
     def _write(self, step: int, before: Committed | None) -> Committed:
         snapshot = state.capture(self._state)
@@ -207,7 +210,9 @@ class Mirror:
         )
         plaintext = encode(manifest)
         place = extents.add(writing.seal_manifest(plaintext))
-        generation = PublicGeneration(written, self._epoch, time.time_ns(), place, list(range(len(extents.items))))
+        generation = PublicGeneration(
+            written, self._epoch, time.time_ns(), place, list(range(len(extents.items)))
+        )
         head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [generation])
         writing.commit(entry_name(self.name), encode(head), extents.items)
         return Committed(head, manifest, digest(plaintext), extents.items)
@@ -233,15 +238,7 @@ class Mirror:
     def _warn(self, manifest: Manifest) -> None:
         for difference in state.differences(manifest.environment, state.environment()):
             warnings.warn(f"not exact: {difference}", ExactnessWarning, stacklevel=3)
-        message = "rollback is not detected: nothing outside the pool knows its newest state (no freshness anchor)"
+        message = (
+            "rollback is not detected: nothing outside the pool knows its newest state (no freshness anchor)"
+        )
         warnings.warn(message, RollbackWarning, stacklevel=3)
-
-
-def _refuse_other_facts(then: Facts, now: Facts, path: str) -> None:
-    differences = [
-        f"{name} was {then.get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]
-    if differences:
-        raise ConfigError(f"{path}: this is not the job in the pool: {'; '.join(differences)}")

@@ -2,7 +2,7 @@
 
 from plinius.state.capture import capture
 from plinius.state.environment import differences, environment
-
+from plinius.state.restore import Restoration, plan_restore
 from plinius.state.snapshot import Buffer, BufferSpec, Snapshot
 
 __all__ = [

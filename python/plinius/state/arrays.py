@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from plinius.errors import ConfigError, IntegrityError
+from plinius.errors import IntegrityError
 from plinius.frameworks import import_torch, torch_if_loaded
-from plinius.state.snapshot import Layout, Memory, View
+from plinius.state.snapshot import Layout, View
 from plinius.state.tree import NUMPY_KINDS, Node, named, numpy_dtype, refuse
 
 
@@ -32,7 +32,7 @@ class ArrayLibrary(Protocol):
     def view(self, array: Any) -> View:
         """Returns the bytes of an array that has an identity, its own bytes where they are dense."""
 
-    def traits(self, array: Any) -> list[Node]:
+    def traits(self, array: Any, /) -> list[Node]:
         """Returns what an array has besides its bytes, dtype, shape and layout; mostly nothing."""
 
     def empty(self, dtype: str, shape: tuple[int, ...], layout: Layout) -> Any:
@@ -94,7 +94,7 @@ class NumpyArrays:
             rows = array.transpose(outermost_first) if dense else np.ascontiguousarray(array)
         return View(rows.reshape(-1).view(np.uint8), _name(array.dtype), array.shape, layout, layout != "copied")
 
-    def traits(self, array: object) -> list[Node]:
+    def traits(self, _: object) -> list[Node]:
         """Returns nothing: bytes, dtype, shape and layout are all of an array."""
         return []
 
@@ -141,7 +141,7 @@ def library_of(value: object) -> ArrayLibrary | None:
     if isinstance(value, np.ndarray):
         return NUMPY
     torch = torch_if_loaded()
-    return torch.TENSORS if torch is not None and isinstance(value, torch.Tensor) else None
+    return torch.TENSORS if torch is not None and torch.is_tensor(value) else None
 
 
 def library_named(tag: str) -> ArrayLibrary:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from plinius.errors import ConfigError
-from plinius.frameworks import torch_if_loaded
+from plinius.frameworks import import_torch, torch_if_loaded
 from plinius.state.arrays import ArrayLibrary, library_of
+from plinius.state.containers import DICTS, is_module, is_optimizer, is_stateful
 from plinius.state.generators import Source, global_sources, own_source, source_of
 from plinius.state.names import canonical
 from plinius.state.snapshot import Buffer, BufferSpec, Layout, Snapshot
 from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, join, named
 
-FORMAT = 1
-"""The version of the tree's structure."""
-
-DICTS = (dict, OrderedDict, defaultdict, Counter)
+FORMAT = "state 1"
+"""The tag of the whole tree, with the version of its structure."""
 
 
 @lru_cache(maxsize=1 << 16)  # the same ones at every step
@@ -26,7 +24,7 @@ def _spec(name: str, dtype: str, shape: tuple[int, ...]) -> BufferSpec:
     return BufferSpec(name, dtype, tuple(shape))
 
 
-def capture(state: Mapping[str, object]) -> Snapshot:
+def capture(state: Mapping[str, object], previous: Snapshot | None = None) -> Snapshot:
     """Captures the state as it is now.
 
     The buffers of dense arrays in host memory are those arrays' own memory: they show later writes.
@@ -34,20 +32,13 @@ def capture(state: Mapping[str, object]) -> Snapshot:
     Args:
         state: Named values: objects with ``state_dict()`` and ``load_state_dict()``; dicts, lists and tuples
             of such objects, arrays and plain values; random generators. ``None`` stands for nothing.
+        previous: An earlier snapshot of the same state, which makes this one faster. It keeps that
+            snapshot's arrays alive, so that none of their addresses can by now be another array's.
 
     Raises:
         ConfigError: A value would not come back exactly; the message names its path.
     """
-    return _Capture().snapshot(state)
-
-
-def is_stateful(value: object) -> bool:
-    """Tells whether a value is an object that hands out its state and takes it back."""
-    return (
-        not isinstance(value, type)
-        and callable(getattr(value, "state_dict", None))
-        and callable(getattr(value, "load_state_dict", None))
-    )
+    return _Capture(previous).snapshot(state)
 
 
 def plain(value: object, _: str = "") -> list[Node] | None:
@@ -57,7 +48,9 @@ def plain(value: object, _: str = "") -> list[Node] | None:
 
 
 class _Capture:
-    def __init__(self) -> None:
+    def __init__(self, previous: Snapshot | None) -> None:
+        self.previous = previous.places if previous else {}
+        self.places: dict[Hashable, tuple[Buffer, Layout]] = {}
         self.buffers: list[Buffer] = []
         self.names: set[str] = set()
         self.known: dict[Hashable, tuple[int, Layout]] = {}
@@ -67,10 +60,10 @@ class _Capture:
     def snapshot(self, state: Mapping[str, object]) -> Snapshot:
         values: Node = {key: self._top(value, key) for key, value in state.items()}
         process = {name: self._generator(it, f"generators/{name}") for name, it in global_sources().items()}
-        # A loader that was never iterated makes its iterator in state_dict(), which draws: generators come last.
+        # Last, for state_dict() of a loader that was never iterated makes its iterator, which draws.
         for node, source, path in self.generators:
             node.append(encode(source.get(), path, self._foreign))
-        return Snapshot(dumps([FORMAT, values, {**process}]), self.buffers)
+        return Snapshot(dumps([FORMAT, values, {**process}]), self.buffers, self.places)
 
     def _top(self, value: object, path: str) -> Node:
         node = self._live(value, path)
@@ -88,13 +81,13 @@ class _Capture:
             return self._array(library, value, path, live=True)
         if (source := source_of(value)) is not None:
             return self._generator(source, path)
-        torch = torch_if_loaded()
-        if torch is not None and torch.is_module(value):
+        if is_module(value):
             return self._module(value, path)
         if is_stateful(value):
             return self._object(value, path)
         if type(value) in DICTS or isinstance(value, (list, tuple)):
             return self._container(value, path)
+        torch = torch_if_loaded()
         if torch is not None and (advice := torch.refusal(value)) is not None:
             raise ConfigError(f"{path}: {advice}")
         return None
@@ -103,17 +96,27 @@ class _Capture:
         identity = library.identity(array, path)
         known = self.known.get(identity) if identity is not None else None
         if known is None:
-            view = library.view(array)
-            if live and not view.memory.flags.writeable:
+            buffer, layout = self._buffer(library, array, identity, path)
+            if live and not buffer.memory.flags.writeable:
                 raise ConfigError(f"{path}: a read-only array cannot be restored in place; give a writable one")
-            known = len(self.buffers), view.layout
-            self.buffers.append(Buffer(_spec(self._unique(path), view.dtype, view.shape), view.memory))
-            self.known[identity] = known
+            known = self.known[identity] = len(self.buffers), layout
+            self.buffers.append(buffer)
         index, layout = known
         traits = library.traits(array)
         if layout is None and not traits:
             return [library.tag, index]
         return [library.tag, index, list(layout) if isinstance(layout, tuple) else layout, *traits]
+
+    def _buffer(self, library: ArrayLibrary, array: Any, identity: Hashable, path: str) -> tuple[Buffer, Layout]:
+        name = self._unique(path)
+        place = self.previous.get(identity)
+        if place is None or place[0].spec.name != name:
+            view = library.view(array)
+            place = Buffer(_spec(name, view.dtype, view.shape), view.memory), view.layout
+            if not view.aliases or identity is None:
+                return place
+        self.places[identity] = place
+        return place
 
     def _unique(self, path: str) -> str:
         name, copy = path, 1
@@ -140,9 +143,8 @@ class _Capture:
     def _object(self, value: Any, path: str) -> list[Node]:
         kind = type(value).__qualname__
         node = encode(value.state_dict(), path, self._foreign)
-        torch = torch_if_loaded()
-        if torch is not None and torch.is_optimizer(value):
-            return ["optimizer", kind, node, torch.parameter_shapes(value)]
+        if is_optimizer(value):
+            return ["optimizer", kind, node, import_torch().parameter_shapes(value)]
         own = own_source(value)
         return ["object", kind, node, self._generator(own, f"{path}/generator") if own else None]
 

@@ -50,7 +50,7 @@ def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:
     torch = torch_if_loaded()
     return {
         "python": _python(random),
-        "numpy": _legacy_numpy(np.random, type(np.random.get_bit_generator()).__name__),
+        "numpy": _legacy_numpy(np.random, type(np.random.mtrand.get_bit_generator()).__name__),
         **(torch.global_sources(idle_devices=idle_devices) if torch is not None else {}),
     }
 

@@ -24,7 +24,9 @@ def canonical(keys: Iterable[str]) -> dict[str, str]:
         The key of every name, in the same order. Names that would collide are left as they are.
     """
     keys = list(keys)
-    names = [".".join(part for part in key.split(".") if part != _COMPILED) if _COMPILED in key else key for key in keys]
+    names = [
+        ".".join(part for part in key.split(".") if part != _COMPILED) if _COMPILED in key else key for key in keys
+    ]
     if len(set(names)) < len(keys):
         names = keys
     while (shorter := _unwrapped(names)) is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,8 +13,8 @@ Memory: TypeAlias = npt.NDArray[np.uint8]
 """The bytes of one array: 1-D, contiguous."""
 
 Layout: TypeAlias = tuple[int, ...] | Literal["copied"] | None
-"""How an array's bytes lie in its memory: ``None`` is row-major, a tuple the strides in elements of any other
-dense order, ``"copied"`` the row-major copy of an array that does not fill its memory (a slice, an expansion)."""
+"""How an array's elements lie in its bytes: ``None`` is row-major, a tuple the strides in elements of another
+dense order, ``"copied"`` the row-major copy of an array that does not fill its memory, such as a slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,12 @@ class Snapshot:
     Args:
         tree: The structure; arrays in it are indexes into ``buffers``.
         buffers: Every array, tied ones once, in the order in which the tree first names them.
+        places: The buffers that alias arrays, by what identifies such an array, with its layout.
     """
 
     tree: bytes
     buffers: list[Buffer]
+    places: dict[Hashable, tuple[Buffer, Layout]] = field(default_factory=dict, repr=False, compare=False)
 
 
 class View(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 
 from plinius.errors import ConfigError, IntegrityError
 
-Node: TypeAlias = "None | bool | int | float | str | bytes | list[Node] | dict[str, Node]"
+Node: TypeAlias = "bool | int | float | str | bytes | list[Node] | dict[str, Node] | None"
 EncodeForeign: TypeAlias = Callable[[object, str], "list[Node] | None"]
 DecodeForeign: TypeAlias = Callable[["list[Node]"], object]
 
@@ -203,7 +203,7 @@ def _decode(node: Node, foreign: DecodeForeign, depth: int) -> Any:
     if depth > 2 * MAX_DEPTH:
         raise ValueError("nested too deeply")
     if isinstance(node, dict):
-        return {key: _decode(item, foreign, depth + 1) for key, item in node.items()}
+        return {_typed(key, str): _decode(item, foreign, depth + 1) for key, item in node.items()}
     tag, *rest = node
     if not isinstance(tag, str):
         raise TypeError("a tag must be a string")
@@ -229,7 +229,7 @@ def numpy_dtype(name: Any) -> np.dtype[Any]:
         TypeError: The name is none of a plain element type.
     """
     try:
-        dtype = np.dtype(_typed(name, str))
+        dtype: np.dtype[Any] = np.dtype(_typed(name, str))
     except (ValueError, SyntaxError) as error:  # what NumPy raises depends on how it misreads the name
         raise TypeError(str(error)) from None
     if dtype.char not in NUMPY_KINDS:
@@ -254,6 +254,10 @@ def _distinct(items: list[Any]) -> Iterable[Any]:
     return items
 
 
+def _deque(items: list[Any], longest: Any) -> deque[Any]:
+    return deque(items, longest)
+
+
 _SCALARS: dict[str, Callable[..., Any]] = {
     "int": lambda data: int.from_bytes(_typed(data, bytes), "little", signed=True),
     "complex": lambda real, imag: complex(_typed(real, float), _typed(imag, float)),
@@ -267,7 +271,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "tuple": tuple,
     "set": lambda items: set(_distinct(items)),
     "frozenset": lambda items: frozenset(_distinct(items)),
-    "deque": lambda items, maxlen: deque(items, maxlen),
+    "deque": _deque,
     "dict": lambda items: dict(_pairs(items)),
     "OrderedDict": lambda items: OrderedDict(_pairs(items)),
     "Counter": lambda items: Counter(dict(_pairs(items))),

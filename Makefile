@@ -1,0 +1,69 @@
+# `make` lists the targets. Each does its own set-up first (scripts/setup.sh, quick when nothing changed), and nothing is
+# installed outside .venv.
+#
+# Variables: PYTHON (the interpreter that .venv is made with), PYTEST_ARGS (more arguments for pytest), PLINIUS_DATA (a
+# folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# One after the other, also under `make -j`: every target wants both cores, and output must not mix.
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# rustup's folder, for a shell that was opened before rustup was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+PYTHON_OF_VENV := .venv/bin/python
+# The binding's build script asks an interpreter; not whichever comes first in PATH.
+export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
+DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
+
+.PHONY: help setup demo test check kills paper-accuracy bench-step fmt clean distclean
+
+help:
+	@echo 'make TARGET, where TARGET is one of'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv ready: packages, PyTorch, the compiled core (every target does it by itself)
+	@scripts/setup.sh
+
+demo: setup ## train on encrypted images, kill the process, resume, compare; writes demo-out/
+	@data='$(DEMO_DATA)'; data=$${data:-$$(scripts/fetch_fashion_mnist.sh)}; \
+	$(PYTHON_OF_VENV) scripts/demo.py --data "$$data" --output demo-out
+
+test: setup ## Rust tests, then pytest
+# Without the binding: its test program would need libpython to link with, and pytest tests it through the module.
+	@cargo test --workspace --exclude plinius-py --locked --offline --quiet
+	@$(PYTHON_OF_VENV) -m pytest $(PYTEST_ARGS)
+
+check: setup ## format, lints, types, the stub, import contracts, pins, clippy
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@$(PYTHON_OF_VENV) -m mypy.stubtest plinius._core --mypy-config-file pyproject.toml
+	@scripts/check_contracts.sh
+	@$(PYTHON_OF_VENV) -m pip check
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked --offline --quiet -- -D warnings
+
+kills: setup ## the campaign of 200 kills: enclave, host and both
+	@$(PYTHON_OF_VENV) -m pytest tests/crash/test_kills.py --kills 200
+
+paper-accuracy: setup ## the paper's accuracy on MNIST with 9 kills (needs PLINIUS_DATA)
+	@$(PYTHON_OF_VENV) bench/paper_accuracy.py
+
+bench-step: setup ## step time with save against without, sealed data against plain
+	@$(PYTHON_OF_VENV) bench/step.py
+
+fmt: setup ## format Python and Rust
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --select I --fix --quiet .
+	@cargo fmt --all
+
+clean: ## remove what was built and written (.venv and downloaded data stay)
+	rm -rf target demo-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find python tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv and downloaded data too
+	rm -rf .venv .cache

@@ -1,0 +1,137 @@
+//! Crashes at every store and fence of every operation: what is opened afterwards is the state before or after it.
+
+mod recording;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plinius_pm::{Entry, Options, Pool};
+use recording::{Image, Recording};
+
+const OPTIONS: Options = Options { max_bytes: None, heap_bytes: 4096, pool_id: [7; 16] };
+
+/// Everything that a pool holds: each entry's public bytes and the bytes of its extents.
+type Contents = BTreeMap<String, (Vec<u8>, Vec<Vec<u8>>)>;
+
+fn open(bytes: &[u8]) -> Arc<Pool<Recording>> {
+    open_on(Recording::holding(bytes))
+}
+
+fn open_on(region: Recording) -> Arc<Pool<Recording>> {
+    Arc::new(Pool::over(region, OPTIONS).expect("a pool that a crash left opens"))
+}
+
+fn contents(pool: &Pool<Recording>) -> Contents {
+    let mut all = Contents::new();
+    for entry in pool.entries().expect("the catalog is whole") {
+        let read = |extent: &plinius_pm::Extent| {
+            let mut bytes = vec![0; extent.bytes as usize];
+            pool.read(*extent, 0, &mut bytes).expect("an extent of the catalog can be read");
+            bytes
+        };
+        all.insert(entry.name, (entry.meta, entry.extents.iter().map(read).collect()));
+    }
+    all
+}
+
+/// Puts an entry with one extent of each size, every byte of it `fill`.
+fn put(pool: &Arc<Pool<Recording>>, name: &str, fill: u8, sizes: &[u64]) {
+    let reserved = pool.reserve(sizes).unwrap();
+    for (index, &bytes) in sizes.iter().enumerate() {
+        reserved.write(index, 0, &vec![fill; bytes as usize]).unwrap();
+    }
+    reserved.fence();
+    let entry = Entry { name: name.into(), meta: vec![fill; 40], extents: reserved.extents() };
+    pool.commit(&entry, reserved).unwrap();
+}
+
+/// Runs steps one after the other on a recorded medium. Each image of a crash must hold what there was after the last
+/// finished step or after the running one.
+fn explore(start: &[u8], steps: &[&dyn Fn(&Arc<Pool<Recording>>)]) -> Vec<Image> {
+    let region = Recording::holding(start);
+    region.record();
+    let pool = open_on(region.clone());
+    let mut states = vec![contents(&pool)];
+    region.mark(1);
+    for (done, step) in steps.iter().enumerate() {
+        step(&pool);
+        states.push(contents(&pool));
+        region.mark(done + 2);
+    }
+    let images = region.images();
+    for (number, image) in images.iter().enumerate() {
+        let found = contents(&open(&image.bytes));
+        let allowed = &states[image.mark.saturating_sub(1)..states.len().min(image.mark + 1)];
+        assert!(allowed.contains(&found), "image {number} of {}, at step {}: {found:?}", images.len(), image.mark);
+    }
+    images
+}
+
+fn created() -> Vec<u8> {
+    let region = Recording::default();
+    drop(open_on(region.clone()));
+    region.bytes()
+}
+
+/// Every kind of step: first, replaced by larger (the pool grows), by smaller, a second entry, replaced again.
+const STEPS: [&dyn Fn(&Arc<Pool<Recording>>); 5] = [
+    &|pool| put(pool, "a", 1, &[5000]),
+    &|pool| put(pool, "a", 2, &[70_000, 100]),
+    &|pool| put(pool, "a", 3, &[64]),
+    &|pool| put(pool, "b", 4, &[5000, 5000]),
+    &|pool| put(pool, "a", 5, &[6000]),
+];
+
+#[test]
+fn a_creation_that_is_cut_begins_again() {
+    let images = explore(&[], &[]);
+    assert!(images.len() > 20, "{} images", images.len());
+}
+
+#[test]
+fn a_commit_that_is_cut_is_there_whole_or_not_at_all() {
+    let images = explore(&created(), &STEPS);
+    assert!(images.len() > 400, "{} images", images.len());
+}
+
+#[test]
+fn a_crash_inside_recovery_changes_nothing() {
+    let mut cut = 0;
+    for image in explore(&created(), &STEPS[..2]) {
+        let region = Recording::holding(&image.bytes);
+        region.record();
+        let expected = contents(&open_on(region.clone()));
+        for again in region.images() {
+            assert_eq!(contents(&open(&again.bytes)), expected);
+            cut += 1;
+        }
+    }
+    assert!(cut > 1000, "{cut} images");
+}
+
+#[test]
+fn a_pool_whose_creation_was_cut_survives_a_second_crash() {
+    for image in explore(&[], &[]).iter().step_by(3) {
+        // The first step does not grow the pool, and so does not write the superblock.
+        explore(&image.bytes, &[&|pool| put(pool, "a", 1, &[]), &|pool| put(pool, "b", 2, &[5000])]);
+    }
+}
+
+#[test]
+fn a_pool_whose_growth_was_cut_survives_a_second_crash() {
+    let grown = explore(&created(), &STEPS[..2]);
+    for image in grown.iter().filter(|image| image.mark == 2).step_by(2) {
+        // The first step fits into what the pool has grown by, and so does not write the superblock.
+        explore(&image.bytes, &[&|pool| put(pool, "c", 8, &[60_000]), &|pool| put(pool, "a", 9, &[400_000])]);
+    }
+}
+
+#[test]
+fn what_was_committed_survives_a_power_failure_right_afterwards() {
+    let region = Recording::holding(&created());
+    let pool = open_on(region.clone());
+    for (number, step) in STEPS.iter().enumerate() {
+        step(&pool);
+        assert_eq!(contents(&open(&region.durable())), contents(&pool), "step {number}");
+    }
+}

@@ -1,0 +1,51 @@
+"""Sealing a job key to one enclave: HPKE (RFC 9180) with X25519, HKDF-SHA256 and AES-256-GCM."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from plinius.errors import ConfigError, EvidenceError, ProvisioningError
+from plinius.seal import Key
+
+_SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_PURPOSE: Final = b"plinius key release 1"
+
+
+def seal_key(key: Key, public_key: bytes, bound: bytes) -> bytes:
+    """Seals a key to an enclave's HPKE key.
+
+    Args:
+        key: What is released.
+        public_key: The enclave's X25519 key, 32 bytes, which its evidence vouches for.
+        bound: The report data of the evidence: it ties the key to this session.
+
+    Raises:
+        EvidenceError: The public key is malformed.
+    """
+    try:
+        recipient = X25519PublicKey.from_public_bytes(public_key)
+    except ValueError as error:
+        raise EvidenceError(f"the enclave's public key is malformed: {error}") from None
+    text = key.core.expose()
+    try:
+        return _SUITE.encrypt(text, recipient, info=_PURPOSE + bound)
+    finally:
+        text[:] = bytes(len(text))
+
+
+def open_key(sealed_key: bytes, private_key: X25519PrivateKey, bound: bytes) -> Key:
+    """Opens a released key. The library returns it once as Python bytes, which cannot be wiped: see docs/design.md.
+
+    Raises:
+        ProvisioningError: It was not sealed to this enclave in this session, or is no key.
+    """
+    try:
+        return Key.parse(bytearray(_SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound)))
+    except (InvalidTag, ValueError, ConfigError):
+        raise ProvisioningError(
+            "the released key does not open: it was changed, or sealed to another enclave"
+        ) from None

@@ -1,0 +1,246 @@
+"""The command `plinius`. Each command's help teaches; each error is one line, with an exit code by its class."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.progress import Progress
+
+from plinius import errors
+
+EXIT_CODES: dict[type[errors.PliniusError], int] = {
+    errors.ConfigError: 3,
+    errors.PoolError: 4,
+    errors.PoolFull: 5,
+    errors.PoolBusy: 6,
+    errors.PoolCorrupt: 7,
+    errors.PoolVersion: 8,
+    errors.IntegrityError: 9,
+    errors.RollbackError: 10,
+    errors.AttestationError: 11,
+    errors.EnclaveError: 12,
+}
+_USAGE_EXIT_CODE = 2
+
+app = App(
+    name="plinius",
+    help="Secure and persistent machine-learning training.",
+    version_flags=["--version"],
+    help_epilogue="Exit codes: 0 done, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged pool, 8 pool "
+    "version, 9 integrity, 10 rollback, 11 attestation, 12 enclave, 128+n stopped by signal n (durably).",
+)
+
+Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
+Cfg = Annotated[str, Parameter(help="Darknet's description of the network (.cfg).")]
+KeyFile = Annotated[str, Parameter(help="The job's key file, see: plinius keygen.")]
+PoolFile = Annotated[str, Parameter(help="The pool. On /dev/shm: emulated PM, lost with the machine.")]
+DataFile = Annotated[str, Parameter(help="A sealed data set, see: plinius seal.")]
+Count = Annotated[int | None, Parameter()]
+
+
+@app.command
+def keygen(path: str, /, *, cipher: str = "aes-128-gcm") -> None:
+    """Make a new key file, readable by you only.
+
+    Keep a copy: without it nothing that was sealed can be opened. An existing file is never overwritten.
+
+    Args:
+        path: The key file to make.
+        cipher: aes-128-gcm (as in the paper), aes-192-gcm or aes-256-gcm.
+    """
+    from plinius.seal import Key
+
+    key = Key.generate(cipher)
+    key.save(path)
+    _say(f"wrote {path}: {key.cipher}, key id {key.id}")
+
+
+@app.command
+def seal(*, key: KeyFile, images: str, labels: str, output: str, json: Json = False) -> None:
+    """Pack images and labels into one sealed file that only enclaves with the key can read.
+
+    Args:
+        images: IDX file of images, gzip or not (MNIST, Fashion-MNIST).
+        labels: IDX file of labels, gzip or not.
+        output: The sealed data set to make.
+    """
+    from plinius.owner.pack import seal_idx
+
+    with _bar("sealing", quiet=json) as progress:
+        header = seal_idx(images, labels, key, output, progress)
+    facts = {"path": output, "id": header.id.hex(), "records": header.count, "key_id": header.key_id.hex()}
+    _answer(
+        json, facts, f"wrote {output}: {header.count} records, data set {facts['id']}, key {facts['key_id']}"
+    )
+
+
+@app.command
+def train(
+    cfg: Cfg,
+    /,
+    *,
+    data: DataFile,
+    key: KeyFile,
+    pool: PoolFile,
+    steps: Count = None,
+    every: Count = None,
+    seed: Count = None,
+    threads: Count = None,
+    restarts: int = 3,
+    reveal: str | None = None,
+    json: Json = False,
+) -> None:
+    """Train a network on sealed data; after every step its whole state is mirrored, sealed, into the pool.
+
+    Kill it anywhere and run the same command again: it goes on after the last durable step, to the very same bits.
+    Options left out are those of the job in the pool. Ctrl-C and SIGTERM stop cleanly.
+
+    Args:
+        steps: Total optimizer steps; without it, the cfg's max_batches.
+        every: Mirror every so many steps; without it, 1.
+        seed: Of initialization, order and dropout; without it, 1.
+        threads: Of the framework; without it, one for each core.
+        restarts: How often an enclave that died is started again.
+        reveal: What the untrusted host may see beside step numbers: loss.
+        json: Print each message as a line of JSON.
+    """
+    from plinius.host.commands import Paths
+    from plinius.host.commands import train as run
+    from plinius.wire import Train
+
+    if reveal not in (None, "loss"):
+        raise errors.ConfigError(f"--reveal {reveal}: only the loss can be revealed (--reveal loss)")
+    if restarts < 0:
+        raise errors.ConfigError(f"--restarts {restarts}: choose 0 or more")
+    command = Train(cfg, data, pool, steps, every, seed, threads, reveal == "loss")
+    result = run(Paths(cfg, data, key, pool), command, restarts=restarts, json=json)
+    if result.stopped_by is not None and result.step < result.steps:
+        _complain(
+            f"stopped after step {result.step} of {result.steps}, which is durable; run the same command to go on"
+        )
+        sys.exit(128 + result.stopped_by)
+    if not json:
+        _say(f"done: step {result.step} of {result.steps} is durable in {pool}")
+
+
+@app.command
+def infer(
+    cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, data: DataFile, threads: Count = None, json: Json = False
+) -> None:
+    """Classify a sealed data set with the model in the pool, inside the enclave (secure inference).
+
+    The data set is loaded into the pool once and stays there.
+
+    Args:
+        threads: Of the framework; without it, one for each core.
+    """
+    from plinius.host.commands import Paths
+    from plinius.host.commands import infer as run
+    from plinius.wire import Infer
+
+    result = run(Paths(cfg, data, key, pool), Infer(cfg, data, pool, threads), quiet=json)
+    accuracy = result.correct / result.records
+    facts = {
+        "step": result.step,
+        "records": result.records,
+        "correct": result.correct,
+        "accuracy": accuracy,
+        "images_per_s": result.records / result.seconds,
+    }
+    text = f"accuracy {accuracy:.2%}: {result.correct} of {result.records} right, after step {result.step}"
+    _answer(json, facts, f"{text}; {facts['images_per_s']:.0f} images/s")
+
+
+@app.command
+def export(cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, output: str, json: Json = False) -> None:
+    """Write the trained model of a pool, in the clear, to a file that is readable by you only.
+
+    Runs as the owner: on your machine, with the pool fetched home.
+
+    Args:
+        output: A name that ends in .weights (Darknet) or .safetensors; an existing file is not overwritten.
+    """
+    from plinius.owner.export import export as run
+
+    step = run(cfg, pool, key, output)
+    _answer(json, {"path": output, "step": step}, f"wrote {output}: the model after step {step}")
+
+
+@app.command
+def status(pool: PoolFile, /, *, json: Json = False) -> None:
+    """Show what anybody may know of a pool: no key is needed, and nothing shown is verified."""
+    from plinius.status import describe, explain
+
+    facts = describe(pool)
+    _answer(json, facts, "\n".join(explain(facts)))
+
+
+@app.command
+def doctor(path: str = ".", /, *, json: Json = False) -> None:
+    """Show what this machine has: CPU instructions, what a pool at a path would survive, TEE devices.
+
+    Args:
+        path: A folder, or a pool.
+    """
+    from plinius.doctor import describe, explain
+
+    facts = describe(path)
+    _answer(json, facts, "\n".join(explain(facts)))
+
+
+def main() -> NoReturn:
+    """Runs the command line; every error is one line on standard error."""
+    try:
+        app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        text = " ".join(str(error).split())
+        _complain(f"{text}; see: plinius --help")
+        sys.exit(_USAGE_EXIT_CODE)
+    except errors.PliniusError as error:
+        _complain(" ".join(str(error).split()))
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        _complain("stopped at once; what was reported durable is in the pool")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def exit_code(error: errors.PliniusError) -> int:
+    """The exit code of the nearest class that has one."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+@contextmanager
+def _bar(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar for work that reports (done, total)."""
+    if quiet:
+        yield None
+        return
+    with Progress(transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _answer(json: bool, facts: dict[str, Any], text: str) -> None:
+    _say(json_module.dumps(facts) if json else text)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"plinius: {text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The trained model in a pool, for inference and export."""
+
+from __future__ import annotations
+
+import warnings
+
+from plinius.darknet.cfg import Config
+from plinius.darknet.training import MIRROR_NAME, Training, digest
+from plinius.errors import ConfigError
+from plinius.mirror import ExactnessWarning, Mirror, read_facts
+from plinius.pool import Pool
+from plinius.seal import Key
+
+
+def restore_model(config: Config, cfg: bytes, pool: Pool, key: Key) -> tuple[Training, int]:
+    """Restores the newest mirrored state of a training job.
+
+    Args:
+        config: The network.
+        cfg: The bytes that it was parsed from.
+        pool: Where the job is.
+        key: The job's key.
+
+    Returns:
+        The training, and the step that it has behind it.
+
+    Raises:
+        ConfigError: There is no job in the pool, or it has another cfg.
+        IntegrityError: The key is not the job's, or the pool was changed.
+    """
+    facts = read_facts(pool, key, MIRROR_NAME)
+    if facts is None:
+        raise ConfigError(f"{pool.path}: there is no trained model in this pool; run: plinius train")
+    if facts.get("cfg") != digest(cfg):
+        raise ConfigError("this is not the cfg of the job in the pool", path=config.path)
+    training = Training.start(config, seed=0)
+    mirror = Mirror(pool, key, name=MIRROR_NAME, **training.state)
+    with warnings.catch_warnings():
+        # A model that is only used does not train on, so how it would train on does not matter.
+        warnings.simplefilter("ignore", ExactnessWarning)
+        step = mirror.restore()
+    assert step is not None  # noqa: S101 (the facts came from this very mirror)
+    return training, step

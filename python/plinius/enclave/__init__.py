@@ -1,0 +1,1 @@
+"""The enclave: the trusted process that sees keys, weights and plaintext batches."""

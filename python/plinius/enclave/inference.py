@@ -1,0 +1,39 @@
+"""Secure inference: the model comes from the pool, the images from a sealed data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+
+from plinius.darknet.cfg import Config
+from plinius.darknet.model import restore_model
+from plinius.darknet.training import check_images
+from plinius.dataset import SealedDataset
+from plinius.pool import Pool
+from plinius.seal import Key
+from plinius.wire import Inferred, Loading, Message
+
+_BATCH: Final = 250
+
+
+def infer(
+    config: Config, cfg: bytes, pool: Pool, key: Key, data_fd: int, report: Callable[[Message], None]
+) -> Inferred:
+    """Classifies a whole data set and counts what is right."""
+    training, step = restore_model(config, cfg, pool, key)
+    data = SealedDataset(pool, key, data_fd, progress=lambda done, total: report(Loading(done, total)))
+    check_images(config, data.header.image_shape)
+    began_s = time.perf_counter()
+    correct = 0
+    training.network.eval()
+    with torch.inference_mode():
+        for first in range(0, len(data), _BATCH):
+            images, labels = data.batch(range(first, min(first + _BATCH, len(data))))
+            predictions = training.network(torch.from_numpy(images)).numpy()
+            correct += int(np.count_nonzero(predictions.argmax(axis=1) == labels))
+            report(Loading(first + len(labels), len(data)))
+    return Inferred(step, len(data), correct, time.perf_counter() - began_s)

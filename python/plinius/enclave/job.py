@@ -1,0 +1,108 @@
+"""The job: what the host asked for, held against what the pool says the job is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from plinius.darknet.cfg import Config
+from plinius.darknet.training import MIRROR_NAME, digest
+from plinius.errors import ConfigError
+from plinius.mirror import Facts, read_facts
+from plinius.pool import Pool
+from plinius.seal import Key
+from plinius.wire import Train
+
+_DEFAULT_SEED: Final = 1
+_MAX_STEPS: Final = 1 << 40
+_MAX_SEED: Final = 1 << 63
+_MAX_THREADS: Final = 1024
+
+
+def default_threads() -> int:
+    """One thread for each core that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training job, every option decided.
+
+    Attributes:
+        config: The network.
+        steps: Total optimizer steps.
+        every: Mirror every so many steps.
+        seed: Of initialization, order and dropout.
+        threads: Of the framework.
+        reveal_loss: Report the loss to the untrusted host.
+        facts: What identifies the job, sealed into its mirror.
+        known: The facts that the pool holds already; empty for a new job.
+    """
+
+    config: Config
+    steps: int
+    every: int
+    seed: int
+    threads: int
+    reveal_loss: bool
+    facts: Facts
+    known: Facts
+
+    @classmethod
+    def decide(cls, asked: Train, cfg: bytes, config: Config, pool: Pool, key: Key) -> Job:
+        """Takes each option from the request, else from the pool's job, else from the cfg or a default.
+
+        Raises:
+            ConfigError: The cfg or the seed is not the job's, or an option is out of range.
+            IntegrityError: The key is not the job's, or the pool was changed.
+        """
+        known = read_facts(pool, key, MIRROR_NAME) or {}
+        _refuse_difference(
+            known, "cfg", digest(cfg), f"{asked.cfg_name} is not the cfg of the job in {pool.path}"
+        )
+        seed = _option("seed", asked.seed, known, _DEFAULT_SEED, (0, _MAX_SEED))
+        _refuse_difference(
+            known, "seed", seed, f"--seed {seed}: the job in {pool.path} has seed {known.get('seed')}"
+        )
+        steps = _option("steps", asked.steps, known, config.net.max_batches, (1, _MAX_STEPS))
+        every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
+        threads = _option("threads", asked.threads, known, default_threads(), (1, _MAX_THREADS))
+        facts = {"cfg": digest(cfg), "seed": seed, "steps": steps, "every": every, "threads": threads}
+        return cls(config, steps, every, seed, threads, asked.reveal_loss, facts, known)
+
+    def bound_to(self, data_id: str) -> Job:
+        """The same job with its data set among its facts.
+
+        Raises:
+            ConfigError: The job in the pool was started on other data.
+        """
+        _refuse_difference(
+            self.known,
+            "data",
+            data_id,
+            f"the data set {data_id} is not the job's, which is {self.known.get('data')}",
+        )
+        return replace(self, facts={**self.facts, "data": data_id})
+
+    @property
+    def batch(self) -> int:
+        """Records a step."""
+        return self.config.net.batch
+
+
+def _option(
+    name: str, asked: int | None, known: Mapping[str, object], default: int, limits: tuple[int, int]
+) -> int:
+    stored = known.get(name)
+    value = asked if asked is not None else stored if isinstance(stored, int) else default
+    low, high = limits
+    if not low <= value <= high:
+        raise ConfigError(f"--{name} {value}: choose a number from {low} to {high}")
+    return value
+
+
+def _refuse_difference(known: Mapping[str, object], name: str, value: object, message: str) -> None:
+    if known and known.get(name) != value:
+        raise ConfigError(f"{message}; name another --pool to start a new job")

@@ -1,0 +1,134 @@
+"""The enclave process: it is started by the host with a channel and three descriptors, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import socket
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from plinius import process
+from plinius.errors import EnclaveError, PliniusError
+from plinius.wire import Channel, Failed, Infer, Message, Notice, PoolOpened, Stop, Train
+
+_MAX_CFG_BYTES: Final = 1 << 20
+
+
+def main() -> None:
+    """Serves one command of the host, and ends."""
+    options = _parse_options()
+    process.die_with(options.parent)
+    process.leave_no_traces()
+    process.ignore_the_keyboard()
+    channel = Channel(socket.socket(fileno=options.channel))
+    try:
+        _serve(channel, options)
+    except PliniusError as error:
+        _send_last(channel, Failed(type(error).__name__, str(error)))
+    except BaseException as error:  # noqa: BLE001 (what is unknown may hold a secret: only its place is told)
+        _send_last(channel, Failed("EnclaveError", f"internal error: {_place(error)}; please report it"))
+
+
+def _serve(channel: Channel, options: argparse.Namespace) -> None:
+    command = channel.receive(Train | Infer)
+    if not isinstance(command, Train | Infer):
+        return
+    # The framework is loaded before the key arrives: from then on nothing new is.
+    run = _load(command, channel)
+    warnings.showwarning = _as_notices(channel)
+    channel.send(run(options))
+
+
+def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namespace], Message]:
+    """Imports what the command needs; what it returns asks for the key and runs the command."""
+    import torch  # noqa: PLC0415 (2 s: after the process is hardened, and not for its --help)
+
+    from plinius.darknet.cfg import parse  # noqa: PLC0415
+    from plinius.enclave.inference import infer  # noqa: PLC0415
+    from plinius.enclave.job import Job, default_threads  # noqa: PLC0415
+    from plinius.enclave.provisioning import request_key  # noqa: PLC0415
+    from plinius.enclave.trainer import train  # noqa: PLC0415
+    from plinius.pool import Pool  # noqa: PLC0415
+
+    def run(options: argparse.Namespace) -> Message:
+        cfg = _read_whole(options.cfg, command.cfg_name)
+        config = parse(cfg, command.cfg_name)
+        _tell_what_is_not_applied(channel, config.not_applied)
+        key = request_key(channel)
+        with Pool.from_descriptor(options.pool, command.pool_name) as pool:
+            channel.send(PoolOpened(pool.medium, pool.durability))
+            if isinstance(command, Infer):
+                torch.set_num_threads(command.threads or default_threads())
+                return infer(config, cfg, pool, key, options.data, channel.send)
+            job = Job.decide(command, cfg, config, pool, key)
+            torch.set_num_threads(job.threads)
+            return train(job, pool, key, options.data, channel.send, lambda: _stop_requested(channel))
+
+    return run
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The enclave process; `plinius train` starts it.")
+    for name in ("parent", "channel", "pool", "data", "cfg"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    return parser.parse_args()
+
+
+def _read_whole(descriptor: int, name: str) -> bytes:
+    """The cfg is read once, and these bytes are both measured and parsed."""
+    content = os.pread(descriptor, _MAX_CFG_BYTES + 1, 0)
+    if len(content) > _MAX_CFG_BYTES:
+        raise EnclaveError(f"{name}: a cfg has at most {_MAX_CFG_BYTES} bytes")
+    return content
+
+
+def _stop_requested(channel: Channel) -> bool:
+    readable, _, _ = select.select([channel], [], [], 0)
+    if not readable:
+        return False
+    # The host says nothing but Stop; that it is gone ends the training as well.
+    channel.receive(Stop)
+    return True
+
+
+def _tell_what_is_not_applied(channel: Channel, keys: tuple[str, ...]) -> None:
+    if keys:
+        channel.send(Notice(f"read from the cfg, not applied (data augmentation): {', '.join(keys)}"))
+
+
+def _as_notices(channel: Channel) -> Callable[..., None]:
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        text = str(message)
+        if isinstance(message, UserWarning) and text not in told:
+            told.add(text)
+            channel.send(Notice(text))
+
+    return show
+
+
+def _send_last(channel: Channel, message: Message) -> None:
+    try:
+        channel.send(message)
+    except PliniusError:
+        sys.exit(1)
+
+
+def _place(error: BaseException) -> str:
+    trace: TracebackType | None = error.__traceback__
+    frames = traceback.extract_tb(trace)
+    last = frames[-1] if frames else None
+    where = f" in {Path(last.filename).name}, line {last.lineno}" if last else ""
+    return f"{type(error).__name__}{where}"
+
+
+if __name__ == "__main__":
+    main()

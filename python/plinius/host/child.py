@@ -1,0 +1,69 @@
+"""Starting the two trusted processes, each with a channel and the descriptors that it needs, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from plinius.host.files import Files
+from plinius.wire import Channel
+
+# PASSIVE: OpenMP threads that spin while they wait take the cores from everybody else on the machine; on two shared
+# cores a training step then took five times as long.
+_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "LC_ALL": "C.UTF-8", "PATH": os.defpath}
+
+
+@dataclass
+class Child:
+    """A running process and our end of its channel."""
+
+    process: subprocess.Popen[bytes]
+    channel: Channel
+
+    def end(self) -> int:
+        """Closes the channel, makes sure that the process is gone, and returns its exit status."""
+        self.channel.close()
+        try:
+            return self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def start_enclave(files: Files) -> Child:
+    """Starts the enclave process."""
+    descriptors = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
+    return _start(
+        "plinius.enclave.main", [f"--{name}={fd}" for name, fd in descriptors.items()], descriptors.values()
+    )
+
+
+def start_owner(key_path: str) -> Child:
+    """Starts the owner process, which alone opens the key file."""
+    return _start("plinius.owner.main", [f"--key={key_path}"], ())
+
+
+def _start(module: str, options: list[str], descriptors: object) -> Child:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        # -I: neither the environment nor the current folder can put other code in the place of ours.
+        command = [
+            sys.executable,
+            "-I",
+            "-m",
+            module,
+            f"--parent={os.getpid()}",
+            f"--channel={theirs.fileno()}",
+        ]
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            [*command, *options],
+            pass_fds=(theirs.fileno(), *descriptors),  # type: ignore[misc]
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+        )
+    return Child(process, Channel(ours))

@@ -1,0 +1,71 @@
+"""`plinius train` and `plinius infer`, as the host runs them."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from plinius.errors import EnclaveError
+from plinius.host.files import opened
+from plinius.host.supervisor import Supervisor
+from plinius.host.view import JsonView, TerminalView
+from plinius.wire import Infer, Inferred, Train, Trained
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of a job, as the user named them."""
+
+    cfg: str
+    data: str
+    key: str
+    pool: str
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended.
+
+    Attributes:
+        step: The last durable step.
+        steps: The job's total.
+        stopped_by: The signal that stopped it before its end.
+    """
+
+    step: int
+    steps: int
+    stopped_by: signal.Signals | None
+
+
+def train(paths: Paths, command: Train, *, restarts: int, json: bool) -> TrainingResult:
+    """Trains until the job's last step or a clean stop.
+
+    Raises:
+        PliniusError: What the enclave or the owner reported.
+    """
+    with opened(paths.pool, paths.data, paths.cfg, create_pool=True) as files:
+        with JsonView() if json else TerminalView(paths.pool) as view:
+            supervisor = Supervisor(files, paths.key, view, restarts)
+            outcome = supervisor.run(command)
+            if json:
+                view(outcome)
+    if not isinstance(outcome, Trained):
+        raise EnclaveError("the enclave answered another question")
+    return TrainingResult(outcome.step, outcome.steps, supervisor.stopped_by)
+
+
+def infer(paths: Paths, command: Infer, *, quiet: bool) -> Inferred:
+    """Classifies a sealed data set with the model in the pool.
+
+    Raises:
+        PliniusError: What the enclave or the owner reported.
+    """
+    with opened(paths.pool, paths.data, paths.cfg, create_pool=False) as files:
+        if quiet:
+            outcome = Supervisor(files, paths.key, lambda _: None, restarts=0).run(command)
+        else:
+            with TerminalView(paths.pool) as view:
+                outcome = Supervisor(files, paths.key, view, restarts=0).run(command)
+    if not isinstance(outcome, Inferred):
+        raise EnclaveError("the enclave answered another question")
+    return outcome

@@ -1,0 +1,155 @@
+"""The supervisor: starts the enclave, relays between it and the owner, restarts it when it dies, stops it cleanly."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from plinius.errors import EnclaveError, named
+from plinius.host.child import Child, start_enclave, start_owner
+from plinius.host.files import Files
+from plinius.wire import (
+    Evidence,
+    Failed,
+    FromEnclave,
+    FromOwner,
+    Inferred,
+    Infer,
+    KeyRequest,
+    Message,
+    Notice,
+    Stop,
+    Train,
+    Trained,
+)
+
+View = Callable[[Message], None]
+"""Shows a message to the user."""
+
+
+class Supervisor:
+    """Runs one command in an enclave.
+
+    Args:
+        files: What the enclave works on.
+        key_path: Handed to the owner process; the host never opens it.
+        view: Receives what the enclave reports.
+        restarts: How often an enclave that died is started again.
+    """
+
+    def __init__(self, files: Files, key_path: str, view: View, restarts: int) -> None:
+        self._files, self._key_path = files, key_path
+        self._view, self._restarts = view, restarts
+        self.stopped_by: signal.Signals | None = None
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self, command: Train | Infer) -> Message:
+        """Runs the command to its end.
+
+        Returns:
+            `Trained` or `Inferred`.
+
+        Raises:
+            PliniusError: What the enclave or the owner reported.
+            EnclaveError: The enclave died more often than it may be restarted.
+        """
+        with self._clean_stop():
+            for left in range(self._restarts, -1, -1):
+                outcome, status = self._attempt(command)
+                if isinstance(outcome, Failed):
+                    raise named(outcome.error, outcome.reason)
+                if outcome is not None:
+                    return outcome
+                if self.stopped_by is not None:
+                    break
+                if left:
+                    self._view(
+                        Notice(
+                            f"the enclave died ({_cause(status)}); starting it again, {left} restarts left"
+                        )
+                    )
+        raise EnclaveError(
+            f"the enclave died ({_cause(status)}); what was reported durable is in the pool: "
+            "run the same command to go on"
+        )
+
+    def _attempt(self, command: Train | Infer) -> tuple[Message | None, int]:
+        """Runs one enclave to its end; it is surely gone when this returns."""
+        owner, enclave = start_owner(self._key_path), start_enclave(self._files)
+        try:
+            with suppress(EnclaveError):  # it died already: its exit status says so
+                enclave.channel.send(command)
+            outcome = self._relay(enclave, owner)
+        except BaseException:
+            enclave.process.kill()
+            owner.process.kill()
+            raise
+        finally:
+            owner.end()
+            status = enclave.end()
+        return outcome, status
+
+    def _relay(self, enclave: Child, owner: Child) -> Message | None:
+        """Passes messages on until the enclave has a result or is gone."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(enclave.channel, selectors.EVENT_READ, self._from_enclave)
+            selector.register(owner.channel, selectors.EVENT_READ, self._from_owner)
+            selector.register(self._wake_reader, selectors.EVENT_READ, self._from_user)
+            while True:
+                for ready, _ in selector.select():
+                    outcome, going_on = ready.data(enclave, owner)
+                    if not going_on and ready.fileobj is owner.channel:
+                        selector.unregister(owner.channel)
+                    elif not going_on:
+                        return outcome
+
+    def _from_enclave(self, enclave: Child, owner: Child) -> tuple[Message | None, bool]:
+        message = enclave.channel.receive(FromEnclave)
+        if isinstance(message, KeyRequest | Evidence):
+            with suppress(EnclaveError):  # an owner that is gone is seen on its own channel
+                owner.channel.send(message)
+            return None, True
+        if message is None or isinstance(message, Trained | Inferred | Failed):
+            return message, False
+        self._view(message)
+        return None, True
+
+    def _from_owner(self, enclave: Child, owner: Child) -> tuple[None, bool]:
+        message = owner.channel.receive(FromOwner)
+        if message is None:
+            return None, False
+        with suppress(EnclaveError):
+            enclave.channel.send(message)
+        return None, True
+
+    def _from_user(self, enclave: Child, owner: Child) -> tuple[None, bool]:
+        os.read(self._wake_reader, 1)
+        self._view(Notice("stopping after the running step; press Ctrl-C again to stop at once"))
+        with suppress(EnclaveError):
+            enclave.channel.send(Stop())
+        return None, True
+
+    @contextmanager
+    def _clean_stop(self) -> Iterator[None]:
+        """Turns the first Ctrl-C or SIGTERM into a clean stop; the second one acts as usual."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+
+        def on_signal(number: int, _: FrameType | None) -> None:
+            self.stopped_by = signal.Signals(number)
+            signal.signal(number, before[number])
+            os.write(self._wake_writer, b"s")
+
+        before = {number: signal.signal(number, on_signal) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _cause(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"

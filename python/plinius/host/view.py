@@ -1,0 +1,107 @@
+"""What the user sees of a running enclave: a progress bar, or a line of JSON for each message."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from plinius import wire
+
+
+class JsonView:
+    """One line of JSON a message, on standard output."""
+
+    def __call__(self, message: wire.Message) -> None:
+        sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
+        sys.stdout.flush()
+
+    def __enter__(self) -> JsonView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is left open."""
+
+
+class TerminalView:
+    """A progress bar and short lines.
+
+    Args:
+        pool: What the first line calls the pool.
+    """
+
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._console = Console(highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+        self._described = ""
+        self._told: set[str] = set()
+
+    def __enter__(self) -> TerminalView:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, message: wire.Message) -> None:
+        """Shows one message."""
+        match message:
+            case wire.PoolOpened(medium=medium, durability=durability):
+                self._say(
+                    f"pool {self._pool} on {medium}: survives {durability}; simulated TEE, no hardware protection"
+                )
+            case wire.Loading(done=done, total=total):
+                self._show("records", done, total, "")
+            case wire.Started(step=step, steps=steps, every=every, resumed=resumed, records=records):
+                verb = f"resumed after step {step}" if resumed else "started"
+                self._say(f"{verb}: {records} records, {steps} steps, mirrored every {every}")
+                self._show("steps", step, steps, "")
+            case wire.Progress(step=step, durable_step=durable, step_s=step_s, save_s=save_s, loss=loss):
+                facts = f"{1 / max(step_s, 1e-9):.1f}/s, mirror {save_s / max(step_s, 1e-9):.1%}, durable {durable}"
+                self._advance(step, facts if loss is None else f"{facts}, loss {loss:.4f}")
+            case wire.Notice(text=text):
+                self._say(text)
+            case _:
+                pass
+
+    def _say(self, text: str) -> None:
+        if text not in self._told:  # a restarted enclave says the same again
+            self._told.add(text)
+            self._console.print(text, markup=False)
+
+    def _show(self, described: str, done: int, total: int, facts: str) -> None:
+        if self._task is None or self._described != described:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(described, total=total, facts=facts)
+            self._described = described
+        self._bar.update(self._task, completed=done, total=total, facts=facts)
+
+    def _advance(self, step: int, facts: str) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, completed=step, facts=facts)

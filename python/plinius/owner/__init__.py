@@ -1,0 +1,1 @@
+"""The owner's side: the only code that opens a key file."""

@@ -1,0 +1,81 @@
+"""`plinius export`: the trained model of a pool, in the clear, for its owner."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from pathlib import Path
+from typing import Final
+
+from plinius.darknet import parse, weights
+from plinius.darknet.model import restore_model
+from plinius.errors import ConfigError
+from plinius.mirror import RollbackWarning
+from plinius.pool import Pool
+from plinius.seal import Key
+
+FORMATS: Final = (".weights", ".safetensors")
+_MAX_CFG_BYTES: Final = 1 << 20
+
+
+def export(cfg_path: str, pool_path: str, key_path: str, output: str) -> int:
+    """Writes the model to a file.
+
+    Args:
+        cfg_path: The job's cfg.
+        pool_path: The pool, which nobody else uses now.
+        key_path: The job's key file.
+        output: ``.weights`` (Darknet) or ``.safetensors``; an existing file is not overwritten.
+
+    Returns:
+        The step that the model has behind it.
+
+    Raises:
+        PliniusError: A file cannot be used, or the pool was changed.
+    """
+    suffix = Path(output).suffix
+    if suffix not in FORMATS:
+        raise ConfigError(f"export to a name that ends in {' or '.join(FORMATS)}", path=output)
+    if Path(output).exists():
+        raise ConfigError("this file exists; name another, or remove it first", path=output)
+    if not Path(pool_path).is_file():
+        raise ConfigError("there is no such pool", path=pool_path)
+    key = Key.load(key_path)
+    cfg = _read_cfg(cfg_path)
+    config = parse(cfg, cfg_path)
+    with Pool(pool_path) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RollbackWarning)  # the command says it in words
+        training, step = restore_model(config, cfg, pool, key)
+    if suffix == ".weights":
+        content = weights.write(training.network, seen=step * config.net.batch)
+    else:
+        from safetensors.torch import save  # noqa: PLC0415 (only this format needs it)
+
+        content = save({name: tensor.contiguous() for name, tensor in training.network.state_dict().items()})
+    _write_whole(output, content)
+    return step
+
+
+def _read_cfg(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(_MAX_CFG_BYTES)
+    except OSError as error:
+        raise ConfigError(f"cannot read the cfg: {error.strerror}", path=path) from None
+
+
+def _write_whole(path: str, content: bytes) -> None:
+    """Writes a file whole or not at all, readable by its owner only: it holds the weights in the clear."""
+    partial = f"{path}.partial-{secrets.token_hex(4)}"
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(partial, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write: {error.strerror}", path=path) from None
+    finally:
+        Path(partial).unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+"""The owner process on one machine: it alone opens the key file, and releases the key to the enclave it appraised."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import socket
+from typing import Final
+
+from plinius import process
+from plinius.attest import simulated
+from plinius.attest.release import seal_key
+from plinius.errors import AttestationError, PliniusError
+from plinius.seal import Key
+from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
+
+_SESSION_BYTES: Final = 16
+_NONCE_BYTES: Final = 32
+
+
+def main() -> None:
+    """Answers one enclave, which the host started, and ends."""
+    parser = argparse.ArgumentParser(description="The owner process; `plinius train` starts it.")
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--key", required=True)
+    options = parser.parse_args()
+    process.die_with(options.parent)
+    process.leave_no_traces()
+    process.ignore_the_keyboard()
+    channel = Channel(socket.socket(fileno=options.channel))
+    request = channel.receive(KeyRequest)
+    if not isinstance(request, KeyRequest):
+        return
+    try:
+        release_key(channel, request, options.key)
+    except PliniusError as error:
+        channel.send(Refusal(type(error).__name__, str(error)))
+
+
+def release_key(channel: Channel, request: KeyRequest, key_path: str) -> None:
+    """Challenges an enclave, appraises its evidence, and seals the key to it.
+
+    Raises:
+        AttestationError: The evidence is not accepted.
+        ConfigError: The key file cannot be used.
+    """
+    if (request.protocol, request.tee) != (PROTOCOL_VERSION, simulated.TEE):
+        raise AttestationError(f"no key for protocol {request.protocol} and TEE {request.tee!r}")
+    challenge = Challenge(secrets.token_bytes(_SESSION_BYTES), secrets.token_bytes(_NONCE_BYTES))
+    channel.send(challenge)
+    answer = channel.receive(Evidence)
+    if not isinstance(answer, Evidence):
+        raise AttestationError("the enclave sent no evidence")
+    bound = simulated.report_data(challenge.session, challenge.nonce, answer.public_key)
+    # The user started owner, host and enclave on one machine herself: a TEE that is simulated is what she asked for.
+    simulated.verify_insecurely(answer.evidence, bound)
+    channel.send(KeyRelease(seal_key(Key.load(key_path), answer.public_key, bound)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""The messages between owner, host and enclave: few, coarse, typed, bounded.
+
+A frame is the length of its body (four bytes, little-endian) and the body: one message in msgpack. What is unknown,
+malformed or too long is refused. `docs/design.md` lists who sends what to whom.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+
+from plinius.errors import EnclaveError
+
+PROTOCOL_VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 1 << 20
+_LENGTH: Final = struct.Struct("<I")
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The base of all messages; the name of its class is on the wire."""
+
+
+# From the host to the enclave.
+
+
+class Train(Message, frozen=True):
+    """Train the cfg on the data, mirrored into the pool. What is None is the job's, or has a default.
+
+    Attributes:
+        cfg_name: What error messages call the cfg.
+        steps: Total optimizer steps.
+        every: Mirror every so many steps.
+        seed: Of initialization, order and dropout.
+        threads: Of the framework.
+        reveal_loss: Report the loss to the untrusted host.
+    """
+
+    cfg_name: str
+    data_name: str
+    pool_name: str
+    steps: int | None
+    every: int | None
+    seed: int | None
+    threads: int | None
+    reveal_loss: bool
+
+
+class Infer(Message, frozen=True):
+    """Classify the data with the model in the pool."""
+
+    cfg_name: str
+    data_name: str
+    pool_name: str
+    threads: int | None
+
+
+class Stop(Message, frozen=True):
+    """Finish the running step, make it durable, and end."""
+
+
+# Between the enclave and the owner; the host relays them and cannot read the key.
+
+
+class KeyRequest(Message, frozen=True):
+    """The enclave asks for the key."""
+
+    protocol: int
+    tee: str
+
+
+class Challenge(Message, frozen=True):
+    """The owner's answer: what the evidence must contain."""
+
+    session: bytes
+    nonce: bytes
+
+
+class Evidence(Message, frozen=True):
+    """What the enclave is.
+
+    Attributes:
+        evidence: In the TEE's own form.
+        public_key: The HPKE key (X25519) to which the job key is to be sealed; its private half never leaves.
+    """
+
+    evidence: bytes
+    public_key: bytes
+
+
+class KeyRelease(Message, frozen=True):
+    """The job key, sealed to the enclave's HPKE key and bound to the session."""
+
+    sealed_key: bytes
+
+
+class Refusal(Message, frozen=True):
+    """The owner releases nothing."""
+
+    error: str
+    reason: str
+
+
+# From the enclave to the host.
+
+
+class PoolOpened(Message, frozen=True):
+    """The pool is open; what its medium is and survives."""
+
+    medium: str
+    durability: str
+
+
+class Loading(Message, frozen=True):
+    """How much of the data set is in the pool, in records."""
+
+    done: int
+    total: int
+
+
+class Started(Message, frozen=True):
+    """Training begins or goes on.
+
+    Attributes:
+        step: Steps that are behind it.
+        steps: The total.
+        every: Mirrored every so many steps.
+        resumed: Whether the state came from the pool.
+        records: In the data set.
+    """
+
+    step: int
+    steps: int
+    every: int
+    resumed: bool
+    records: int
+
+
+class Progress(Message, frozen=True):
+    """A step was made.
+
+    Attributes:
+        step: Steps made.
+        durable_step: The newest step that no crash can lose.
+        step_s: How long it took.
+        save_s: How much of that was the mirror.
+        loss: Only if the job reveals it.
+    """
+
+    step: int
+    durable_step: int
+    step_s: float
+    save_s: float
+    loss: float | None
+
+
+class Notice(Message, frozen=True):
+    """Something that the user should know."""
+
+    text: str
+
+
+class Trained(Message, frozen=True):
+    """Training ended: at the last step, or at a `Stop`."""
+
+    step: int
+    steps: int
+
+
+class Inferred(Message, frozen=True):
+    """The result of an inference over a data set."""
+
+    step: int
+    records: int
+    correct: int
+    seconds: float
+
+
+class Failed(Message, frozen=True):
+    """The enclave gives up; the class is one of `plinius.errors`."""
+
+    error: str
+    reason: str
+
+
+ToEnclave: TypeAlias = Train | Infer | Stop | Challenge | KeyRelease | Refusal
+FromEnclave: TypeAlias = (
+    KeyRequest | Evidence | PoolOpened | Loading | Started | Progress | Notice | Trained | Inferred | Failed
+)
+ToOwner: TypeAlias = KeyRequest | Evidence
+FromOwner: TypeAlias = Challenge | KeyRelease | Refusal
+
+_M = TypeVar("_M")
+
+
+class Channel:
+    """One end of a stream socket that carries messages.
+
+    Args:
+        connection: Connected, blocking.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def fileno(self) -> int:
+        """The descriptor, for `select`."""
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Sends one message.
+
+        Raises:
+            EnclaveError: The other side is gone.
+        """
+        body = msgspec.msgpack.encode(message)
+        if len(body) > MAX_FRAME_BYTES:
+            raise EnclaveError(f"a message of {len(body)} bytes is too long to be sent")
+        try:
+            self._socket.sendall(_LENGTH.pack(len(body)) + body)
+        except OSError:
+            raise EnclaveError("the other process is gone") from None
+
+    def receive(self, expected: type[_M] | object) -> Message | None:
+        """Waits for one message.
+
+        Args:
+            expected: The union of classes that may come.
+
+        Returns:
+            The message, or None when the other side has closed.
+
+        Raises:
+            EnclaveError: What came is not one of these.
+        """
+        header = self._read(_LENGTH.size)
+        if not header:
+            return None
+        (length,) = _LENGTH.unpack(header.ljust(_LENGTH.size, b"\xff"))
+        if length > MAX_FRAME_BYTES:
+            raise EnclaveError(f"refused a message of {length} bytes: the limit is {MAX_FRAME_BYTES}")
+        body = self._read(length)
+        if len(body) < length:
+            return None
+        return parse(body, expected)
+
+    def close(self) -> None:
+        """Closes this end; the other side sees it."""
+        self._socket.close()
+
+    def _read(self, length: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < length:
+            try:
+                part = self._socket.recv(length - len(parts))
+            except ConnectionError:
+                return b""
+            if not part:
+                break
+            parts += part
+        return bytes(parts)
+
+
+def parse(body: bytes, expected: type[_M] | object) -> Message:
+    """Parses the body of a frame from a process that is not trusted.
+
+    Raises:
+        EnclaveError: It is none of the expected messages.
+    """
+    try:
+        message = msgspec.msgpack.decode(body, type=expected)  # type: ignore[arg-type]
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EnclaveError(f"refused a message: {error}") from None
+    assert isinstance(message, Message)  # noqa: S101 (the type says so; this tells the checker)
+    return message
