@@ -30,7 +30,7 @@ setup: ## make .venv ready: packages, PyTorch, the compiled core (every target d
 
 demo: setup ## train on encrypted images, kill the process, resume, compare; writes demo-out/
 	@data='$(DEMO_DATA)'; data=$${data:-$$(scripts/fetch_fashion_mnist.sh)}; \
-	$(PYTHON_OF_VENV) scripts/demo.py --data "$$data" --output demo-out
+	$(PYTHON_OF_VENV) bench/demo.py --data "$$data" --output demo-out
 
 test: setup ## Rust tests, then pytest
 # Without the binding: its test program would need libpython to link with, and pytest tests it through the module.

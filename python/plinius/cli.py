@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+from rich.console import Console
 from rich.progress import Progress
 
 from plinius import errors
@@ -26,13 +29,15 @@ EXIT_CODES: dict[type[errors.PliniusError], int] = {
     errors.AttestationError: 11,
     errors.EnclaveError: 12,
 }
+_OTHER_EXIT_CODE = 1
 _USAGE_EXIT_CODE = 2
+_PIPE_EXIT_CODE = 128 + signal.SIGPIPE
 
 app = App(
     name="plinius",
     help="Secure and persistent machine-learning training.",
     version_flags=["--version"],
-    help_epilogue="Exit codes: 0 done, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged pool, 8 pool "
+    help_epilogue="Exit codes: 0 done, 1 anything else, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged pool, 8 pool "
     "version, 9 integrity, 10 rollback, 11 attestation, 12 enclave, 128+n stopped by signal n (durably).",
 )
 
@@ -41,7 +46,9 @@ Cfg = Annotated[str, Parameter(help="Darknet's description of the network (.cfg)
 KeyFile = Annotated[str, Parameter(help="The job's key file, see: plinius keygen.")]
 PoolFile = Annotated[str, Parameter(help="The pool. On /dev/shm: emulated PM, lost with the machine.")]
 DataFile = Annotated[str, Parameter(help="A sealed data set, see: plinius seal.")]
-Count = Annotated[int | None, Parameter()]
+Count = Annotated[int | None, Parameter(validator=Number(gte=1, lt=1 << 63))]
+Seed = Annotated[int | None, Parameter(validator=Number(gte=0, lt=1 << 63))]
+Restarts = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
 @app.command
@@ -90,10 +97,10 @@ def train(
     pool: PoolFile,
     steps: Count = None,
     every: Count = None,
-    seed: Count = None,
+    seed: Seed = None,
     threads: Count = None,
-    restarts: int = 3,
-    reveal: str | None = None,
+    restarts: Restarts = 3,
+    reveal: Literal["loss"] | None = None,
     json: Json = False,
 ) -> None:
     """Train a network on sealed data; after every step its whole state is mirrored, sealed, into the pool.
@@ -114,18 +121,18 @@ def train(
     from plinius.host.commands import train as run
     from plinius.wire import Train
 
-    if reveal not in (None, "loss"):
-        raise errors.ConfigError(f"--reveal {reveal}: only the loss can be revealed (--reveal loss)")
-    if restarts < 0:
-        raise errors.ConfigError(f"--restarts {restarts}: choose 0 or more")
-    command = Train(cfg, data, pool, steps, every, seed, threads, reveal == "loss")
+    command = Train(*map(_shown, (cfg, data, pool)), steps, every, seed, threads, reveal == "loss")
     result = run(Paths(cfg, data, key, pool), command, restarts=restarts, json=json)
     if result.stopped_by is not None and result.step < result.steps:
         _complain(
             f"stopped after step {result.step} of {result.steps}, which is durable; run the same command to go on"
         )
         sys.exit(128 + result.stopped_by)
-    if not json:
+    if json:
+        return
+    if result.step > result.steps:
+        _say(f"nothing to do: {result.steps} steps were asked for, step {result.step} is durable in {pool} already")
+    else:
         _say(f"done: step {result.step} of {result.steps} is durable in {pool}")
 
 
@@ -144,7 +151,8 @@ def infer(
     from plinius.host.commands import infer as run
     from plinius.wire import Infer
 
-    result = run(Paths(cfg, data, key, pool), Infer(cfg, data, pool, threads), quiet=json)
+    command = Infer(*map(_shown, (cfg, data, pool)), threads)
+    result = run(Paths(cfg, data, key, pool), command, quiet=json)
     accuracy = result.correct / result.records
     facts = {
         "step": result.step,
@@ -196,8 +204,12 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
 
 def main() -> NoReturn:
     """Runs the command line; every error is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may be no text; and what is said of it, or of a pool that anybody wrote, is only shown.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         text = " ".join(str(error).split())
         _complain(f"{text}; see: plinius --help")
@@ -210,28 +222,36 @@ def main() -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(_PIPE_EXIT_CODE)
+    except OSError as error:
+        _complain(" ".join(str(error).split()))
+        sys.exit(_OTHER_EXIT_CODE)
     sys.exit(0)
 
 
 def exit_code(error: errors.PliniusError) -> int:
     """The exit code of the nearest class that has one."""
-    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+    return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), _OTHER_EXIT_CODE)
 
 
 @contextmanager
 def _bar(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar for work that reports (done, total)."""
-    if quiet:
+    """A progress bar, where somebody looks, for work that reports (done, total)."""
+    if quiet or not sys.stderr.isatty():
         yield None
         return
-    with Progress(transient=True) as bar:
+    with Progress(transient=True, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _answer(json: bool, facts: dict[str, Any], text: str) -> None:
     _say(json_module.dumps(facts) if json else text)
+
+
+def _shown(path: str) -> str:
+    """What messages call a file: its name where that is text, else with escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _say(text: str) -> None:

@@ -211,9 +211,7 @@ def _images(network: Network, count: int) -> torch.Tensor:
     return torch.rand(count, shape.channels, shape.height, shape.width, generator=generator)
 
 
-def _ask(
-    library: Path, folder: Path, text: bytes, network: Network, job: dict[str, Any], **arrays: Any
-) -> Path:
+def _ask(library: Path, folder: Path, text: bytes, network: Network, job: dict[str, Any], **arrays: Any) -> Path:
     """Has libdarknet do a job with the network's cfg and weights, and gives the path of the result."""
     (folder / "net.cfg").write_bytes(text)
     (folder / "net.weights").write_bytes(weights_file.write(network, seen=0))

@@ -67,9 +67,7 @@ def test_defaults_are_those_of_darknet() -> None:
     [
         (
             "[convolutional]",
-            Convolutional(
-                line=5, filters=1, size=1, stride=1, padding=0, groups=1, activation=Activation.LOGISTIC
-            ),
+            Convolutional(line=5, filters=1, size=1, stride=1, padding=0, groups=1, activation=Activation.LOGISTIC),
         ),
         ("[connected]", Connected(line=5, output=1, activation=Activation.LOGISTIC)),
         ("[maxpool]", Maxpool(line=5, stride=1, size=1, padding=0)),
@@ -199,9 +197,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("body", "line", "section", "words"), REFUSED, ids=[body for body, *_ in REFUSED])
-def test_refused_with_file_line_section_and_reason(
-    body: str, line: int, section: str | None, words: str
-) -> None:
+def test_refused_with_file_line_section_and_reason(body: str, line: int, section: str | None, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(body)
     assert (caught.value.path, caught.value.line, caught.value.section) == ("a.cfg", line, section)
@@ -288,9 +284,7 @@ def test_any_damage_parses_or_is_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(text)))
         stop = data.draw(st.integers(start, min(len(text), start + 9)))
-        text[start:stop] = data.draw(
-            st.binary(max_size=3) | st.sampled_from([b"-", b"0", b"999999", b"[", b"\n"])
-        )
+        text[start:stop] = data.draw(st.binary(max_size=3) | st.sampled_from([b"-", b"0", b"999999", b"[", b"\n"]))
     with contextlib.suppress(ConfigError):
         config = parse(bytes(text), "a.cfg")
         assert len(config.shapes) == len(config.sections)

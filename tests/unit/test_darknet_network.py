@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from plinius.darknet import Network, parse  # noqa: E402
 from plinius.darknet import network as network_module  # noqa: E402
 from plinius.darknet.activations import activate, activate_fresh  # noqa: E402
+from plinius.darknet.normalization import normalize_batch  # noqa: E402
 from plinius.darknet.sections import Activation  # noqa: E402
 from plinius.errors import ConfigError  # noqa: E402
 
@@ -84,6 +85,29 @@ def test_batch_normalization_is_that_of_darknet() -> None:
     made.eval()
     expected = normalized(0.01 * mean, 0.01 * variance)
     torch.testing.assert_close(made(images()), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1.0])
+def test_batch_normalization_sends_back_what_darknet_does(spread: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = (torch.randn(8, 3, 2, 2, generator=generator) * spread + 0.25).requires_grad_()
+    delta = torch.randn(8, 3, 2, 2, generator=generator)
+    scales = torch.tensor([1.0, 2.0, -1.0], requires_grad=True)
+    biases = torch.zeros(3, requires_grad=True)
+    normalize_batch(x, scales, biases, torch.zeros(3), torch.zeros(3)).backward(delta)
+
+    over, shaped, count = (0, 2, 3), (1, 3, 1, 1), 8 * 2 * 2
+    centred = x.detach() - x.detach().mean(over, keepdim=True)
+    variance = x.detach().var(over, unbiased=True)
+    divisor = (variance + 1e-5).sqrt().reshape(shaped)
+    scaled = delta * scales.detach().reshape(shaped)
+    mean_delta = -scaled.sum(over, keepdim=True) / divisor
+    variance_delta = -0.5 * (scaled * centred).sum(over, keepdim=True) / divisor**3
+    expected = scaled / divisor + variance_delta * 2 * centred / count + mean_delta / count
+    torch.testing.assert_close(x.grad, expected, rtol=1e-4, atol=1e-5 / spread)
+    expected = (delta * centred).sum(over) / (variance.sqrt() + 1e-6)
+    torch.testing.assert_close(scales.grad, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(biases.grad, delta.sum(over))
 
 
 def test_a_channel_without_any_variance_trains() -> None:
@@ -215,9 +239,7 @@ def test_dropout_is_inverted_and_only_for_training() -> None:
 
 @pytest.mark.parametrize("dropouts", [1, 2])
 def test_what_is_dropped_is_dropped_for_routes_too(dropouts: int) -> None:
-    made = network(
-        "[activation]\n" + "[dropout]\n" * dropouts + "[activation]\n[route]\nlayers=0,-1\n"
-    ).train()
+    made = network("[activation]\n" + "[dropout]\n" * dropouts + "[activation]\n[route]\nlayers=0,-1\n").train()
     found = made(images())
     assert bool((found == 0).any())
     assert torch.equal(found[:, :72], found[:, 72:])
@@ -303,7 +325,5 @@ def test_every_cfg_of_plinius_and_darknet_builds() -> None:
             made = Network(config, torch.Generator()).eval()
             found = made(torch.empty(2, shape.channels, shape.height, shape.width))
         assert found.shape == (2, config.outputs)
-        saved = sum(
-            tensor.numel() for layer in made.layers if hasattr(layer, "saved") for tensor in layer.saved()
-        )
+        saved = sum(tensor.numel() for layer in made.layers if hasattr(layer, "saved") for tensor in layer.saved())
         assert saved == config.parameters

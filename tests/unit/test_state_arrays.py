@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_state_mirroring import mirror_in, mirror_out, refusal
-
 from plinius.errors import ConfigError
 from plinius.frameworks.torch import _DTYPES
 from plinius.state import capture
+from test_state_mirroring import mirror_in, mirror_out, refusal
 
 
 class Holder:
@@ -165,7 +164,30 @@ def test_arrays_without_bytes_of_their_own_are_refused(tensor: Any, what: str) -
             capture(state)
 
 
-NUMPY_DTYPES = "? i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 g c8 c16 G >f4 >i8 M8[ns] m8[3D] U3 S5".split()
+NUMPY_DTYPES = [
+    "?",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u2",
+    "u4",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "g",
+    "c8",
+    "c16",
+    "G",
+    ">f4",
+    ">i8",
+    "M8[ns]",
+    "m8[3D]",
+    "U3",
+    "S5",
+]
 
 
 @pytest.mark.parametrize("name", NUMPY_DTYPES)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-
 from plinius.errors import ConfigError, IntegrityError
 from plinius.state import BufferSpec, capture, plan_restore
 

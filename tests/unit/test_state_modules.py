@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_state_mirroring import mirror_in, mirror_out, refusal
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
-
 from plinius.errors import ConfigError
 from plinius.state import capture
 from plinius.state.names import canonical
+from test_state_mirroring import mirror_in, mirror_out, refusal
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 
 class Wrapper(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_state_mirroring import mirror_in, mirror_out, refusal
+from test_state_mirroring import Mirrored, mirror_in, mirror_out, refusal
 from torch import nn
 
 OPTIMIZERS = sorted(
@@ -40,7 +40,8 @@ def job(name: str, options: dict[str, Any], seed: int) -> tuple[nn.Module, torch
         model = nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False))
     else:
         layers = (nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 2), nn.Flatten(), nn.Linear(8, 3))
-        model = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        format_ = torch.contiguous_format if name == "LBFGS" else torch.channels_last  # it views gradients flat
+        model = nn.Sequential(*layers).to(memory_format=format_)
     options = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in options.items()}
     optimizer = getattr(torch.optim, name)(model.parameters(), **options)
 
@@ -63,10 +64,8 @@ def job(name: str, options: dict[str, Any], seed: int) -> tuple[nn.Module, torch
     return model, optimizer, train
 
 
-def contents(model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
-    mirrored = mirror_out({"model": model, "optimizer": optimizer})
-    own = [i for i, spec in enumerate(mirrored.specs) if not spec.name.startswith("generators/")]
-    return [(mirrored.specs[i], mirrored.contents[i]) for i in own], mirrored.tree.partition(b"words")[0]
+def contents(model: nn.Module, optimizer: torch.optim.Optimizer) -> Mirrored:
+    return mirror_out({"model": model, "optimizer": optimizer})
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -121,16 +120,12 @@ def test_float32_state_of_bfloat16_parameters_stays_float32() -> None:
 
 def test_groups_are_exact() -> None:
     def groups() -> torch.optim.Optimizer:
-        layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
-        return (
-            torch.optim.AdamW(
-                [{"params": layers[0].parameters(), "tag": "first"}, {"params": layers[1].named_parameters()}], lr=0.5
-            )
-            if False
-            else torch.optim.AdamW(
-                [{"params": list(layers[0].parameters()), "tag": "first"}, {"params": list(layers[1].parameters())}],
-                lr=0.5,
-            )
+        first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+        return torch.optim.AdamW(
+            [
+                {"params": list(first.named_parameters()), "tag": "first"},
+                {"params": list(second.named_parameters()), "betas": (0.5, 0.75)},
+            ]
         )
 
     saved, now = groups(), groups()
@@ -156,7 +151,8 @@ def test_hooks_on_loading_still_see_the_state() -> None:
     )
     mirror_in({"model": again, "optimizer": optimizer_again}, mirror_out({"model": model, "optimizer": optimizer}))
     assert seen == [1.0]
-    assert not optimizer_again._optimizer_load_state_dict_pre_hooks.keys() - {0, *range(10**6)}
+    assert len(optimizer_again._optimizer_load_state_dict_pre_hooks) == 1
+    assert len(optimizer_again._optimizer_load_state_dict_post_hooks) == 1
 
 
 def test_optimizers_that_differ_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 import struct
@@ -13,7 +14,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from plinius.errors import ConfigError, IntegrityError
 from plinius.frameworks.torch import decode_value, encode_value
 from plinius.state.tree import MAX_DEPTH, decode, dumps, encode, loads
@@ -27,7 +27,7 @@ def round_trip(value: object) -> Any:
     return decode(loads(dumps(encode(value, "x", torch_value))), lambda node: decode_value(*node[1:]))
 
 
-def bits(value: object) -> Any:
+def bits(value: object) -> Any:  # noqa: PLR0911
     """Returns a value in which every float is its bits, and every container names its type and order."""
     if isinstance(value, np.generic):
         return type(value), value.dtype.str, value.tobytes()
@@ -188,13 +188,11 @@ def test_any_node_is_read_or_refused(node: Any) -> None:
 
 
 def read(data: bytes) -> None:
-    try:
+    with contextlib.suppress(IntegrityError):
         decode(
             loads(data),
             lambda node: decode_value(*node[1:]) if node[0] == "torch" and node[1:] else unknown(),
         )
-    except IntegrityError:
-        pass
 
 
 def unknown() -> None:

@@ -118,3 +118,6 @@ fn write_header<R: Region>(tx: &mut Transaction<'_, R>, at: u64, payload_bytes: 
     tx.store_word(at, payload_bytes)?;
     tx.store_word(at + 8, mark)
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,3 +174,6 @@ fn check(payloads: impl Iterator<Item = u64>) -> u64 {
 fn store_check<R: Region>(tx: &mut Transaction<'_, R>, payloads: impl Iterator<Item = u64>) -> Result<()> {
     tx.store_word(LIST_CHECK_OFFSET, check(payloads))
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,3 +92,6 @@ impl FreeSpace {
         self.holes.values().sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! This crate knows bytes only: no key and no cipher. Nothing that it reads from a pool is trusted: a structure is
 //! copied once into private memory, checked there, and only the copy is used. `docs/design.md` has every byte.
 
+#[cfg(test)]
+extern crate self as plinius_pm;
+
 mod alloc;
 mod catalog;
 mod error;
@@ -12,6 +15,9 @@ mod lock;
 mod medium;
 mod persist;
 mod pool;
+#[cfg(test)]
+#[path = "../tests/recording/mod.rs"]
+mod recording;
 mod region;
 mod romulus;
 mod status;

@@ -282,3 +282,6 @@ impl RangeLog {
         if logged >= reach { vec![(0, reach)] } else { merged }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,8 +70,10 @@ class Tensors:
 
     def traits(self, array: torch.Tensor) -> list[Node]:
         """Returns ``[device, flags]``, or nothing for a tensor in host memory that needs no gradient."""
-        flags = _REQUIRES_GRAD * array.requires_grad + _PARAMETER * (type(array) is torch.nn.Parameter)
-        return [str(array.device), flags] if flags or not array.is_cpu else []
+        is_parameter = type(array) is torch.nn.Parameter
+        if array.is_cpu and not array.requires_grad and not is_parameter:
+            return []
+        return [str(array.device), _REQUIRES_GRAD * array.requires_grad + _PARAMETER * is_parameter]
 
     def empty(self, dtype: str, shape: tuple[int, ...], layout: Layout) -> torch.Tensor:
         """Returns a new tensor in host memory, dense in the given layout.

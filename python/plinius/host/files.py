@@ -25,25 +25,46 @@ def opened(pool: str, data: str, cfg: str, *, create_pool: bool) -> Iterator[Fil
     """Opens the three files.
 
     Args:
-        pool: Created empty if there is none and `create_pool` says so; removed again if it stays empty.
+        pool: Created empty if there is none and `create_pool` says so, and then removed again if it stays empty.
         data: The sealed data set.
         cfg: The network.
         create_pool: Whether a new pool may be made.
 
     Raises:
-        ConfigError: One of them is missing, not a regular file, or not permitted.
+        ConfigError: One of them is missing, not a regular file, or not permitted; or the pool is needed and empty.
     """
     with ExitStack() as stack:
         cfg_fd = _open(cfg, os.O_RDONLY, "the cfg")
         stack.callback(os.close, cfg_fd)
         data_fd = _open(data, os.O_RDONLY, "the sealed data set")
         stack.callback(os.close, data_fd)
-        pool_fd = _open(pool, os.O_RDWR | (os.O_CREAT if create_pool else 0), "the pool")
-        stack.callback(os.close, pool_fd)
-        stack.callback(_remove_if_empty, pool, pool_fd)
-        if create_pool:
-            _sync_folder(pool)
+        is_new = create_pool and not os.path.lexists(pool)
+        pool_fd = stack.enter_context(_created(pool) if is_new else _existing(pool))
+        if not create_pool and os.fstat(pool_fd).st_size == 0:
+            raise ConfigError("this pool is empty; run: plinius train", path=pool)
         yield Files(pool_fd, data_fd, cfg_fd)
+
+
+@contextmanager
+def _created(path: str) -> Iterator[int]:
+    """A new, empty pool. If nothing is written into it, the command failed before it began, and it is removed."""
+    descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, "the pool")
+    try:
+        _sync_folder(path)
+        yield descriptor
+    finally:
+        if os.fstat(descriptor).st_size == 0:
+            os.unlink(path)  # noqa: PTH108 (the path is the user's string)
+        os.close(descriptor)
+
+
+@contextmanager
+def _existing(path: str) -> Iterator[int]:
+    descriptor = _open(path, os.O_RDWR, "the pool")
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: str, flags: int, what: str) -> int:
@@ -56,12 +77,6 @@ def _open(path: str, flags: int, what: str) -> int:
         os.close(descriptor)
         raise ConfigError(f"{what} must be a regular file", path=path)
     return descriptor
-
-
-def _remove_if_empty(path: str, descriptor: int) -> None:
-    """A pool that nothing was written into was created by us for a command that failed before it began."""
-    if os.fstat(descriptor).st_size == 0:
-        os.unlink(path)  # noqa: PTH108 (the path is the user's string)
 
 
 def _sync_folder(path: str) -> None:

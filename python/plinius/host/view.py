@@ -92,7 +92,7 @@ class TerminalView:
     def _say(self, text: str) -> None:
         if text not in self._told:  # a restarted enclave says the same again
             self._told.add(text)
-            self._console.print(text, markup=False)
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def _show(self, described: str, done: int, total: int, facts: str) -> None:
         if self._task is None or self._described != described:

@@ -39,8 +39,8 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str) -> int:
         raise ConfigError(f"export to a name that ends in {' or '.join(FORMATS)}", path=output)
     if Path(output).exists():
         raise ConfigError("this file exists; name another, or remove it first", path=output)
-    if not Path(pool_path).is_file():
-        raise ConfigError("there is no such pool", path=pool_path)
+    if not Path(pool_path).is_file() or Path(pool_path).stat().st_size == 0:
+        raise ConfigError("there is no pool, or an empty one", path=pool_path)
     key = Key.load(key_path)
     cfg = _read_cfg(cfg_path)
     config = parse(cfg, cfg_path)

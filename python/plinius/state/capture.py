@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from plinius.errors import ConfigError
@@ -12,16 +11,11 @@ from plinius.state.arrays import ArrayLibrary, library_of
 from plinius.state.containers import DICTS, is_module, is_optimizer, is_stateful
 from plinius.state.generators import Source, global_sources, own_source, source_of
 from plinius.state.names import canonical
-from plinius.state.snapshot import Buffer, BufferSpec, Layout, Snapshot
+from plinius.state.snapshot import Buffer, BufferSpec, Place, Snapshot
 from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, join, named
 
 FORMAT = "state 1"
 """The tag of the whole tree, with the version of its structure."""
-
-
-@lru_cache(maxsize=1 << 16)  # the same ones at every step
-def _spec(name: str, dtype: str, shape: tuple[int, ...]) -> BufferSpec:
-    return BufferSpec(name, dtype, tuple(shape))
 
 
 def capture(state: Mapping[str, object], previous: Snapshot | None = None) -> Snapshot:
@@ -50,10 +44,10 @@ def plain(value: object, _: str = "") -> list[Node] | None:
 class _Capture:
     def __init__(self, previous: Snapshot | None) -> None:
         self.previous = previous.places if previous else {}
-        self.places: dict[Hashable, tuple[Buffer, Layout]] = {}
+        self.places: dict[Hashable, Place] = {}
         self.buffers: list[Buffer] = []
         self.names: set[str] = set()
-        self.known: dict[Hashable, tuple[int, Layout]] = {}
+        self.libraries: dict[type, ArrayLibrary | None] = {}
         self.generators: list[tuple[list[Node], Source, str]] = []
         self.open: set[int] = set()
 
@@ -77,7 +71,7 @@ class _Capture:
 
     def _live(self, value: object, path: str) -> list[Node] | None:
         """Returns the node of what is restored through the object itself; ``None`` for a plain value."""
-        if (library := library_of(value)) is not None:
+        if (library := self._library(value)) is not None:
             return self._array(library, value, path, live=True)
         if (source := source_of(value)) is not None:
             return self._generator(source, path)
@@ -92,31 +86,35 @@ class _Capture:
             raise ConfigError(f"{path}: {advice}")
         return None
 
+    def _library(self, value: object) -> ArrayLibrary | None:
+        kind = type(value)
+        if kind not in self.libraries:
+            self.libraries[kind] = library_of(value)
+        return self.libraries[kind]
+
     def _array(self, library: ArrayLibrary, array: Any, path: str, *, live: bool = False) -> list[Node]:
         identity = library.identity(array, path)
-        known = self.known.get(identity) if identity is not None else None
-        if known is None:
-            buffer, layout = self._buffer(library, array, identity, path)
-            if live and not buffer.memory.flags.writeable:
+        place = self.places.get(identity)
+        if place is None or identity is None:
+            place = self.places[identity] = self._placed(library, array, self.previous.get(identity), path)
+            self.buffers.append(place.buffer)
+            if live and not place.buffer.memory.flags.writeable:
                 raise ConfigError(f"{path}: a read-only array cannot be restored in place; give a writable one")
-            known = self.known[identity] = len(self.buffers), layout
-            self.buffers.append(buffer)
-        index, layout = known
         traits = library.traits(array)
-        if layout is None and not traits:
-            return [library.tag, index]
-        return [library.tag, index, list(layout) if isinstance(layout, tuple) else layout, *traits]
+        if place.layout is None and not traits:
+            return [library.tag, place.number]
+        layout: Node = list(place.layout) if isinstance(place.layout, tuple) else place.layout
+        return [library.tag, place.number, layout, *traits]
 
-    def _buffer(self, library: ArrayLibrary, array: Any, identity: Hashable, path: str) -> tuple[Buffer, Layout]:
+    def _placed(self, library: ArrayLibrary, array: Any, previous: Place | None, path: str) -> Place:
         name = self._unique(path)
-        place = self.previous.get(identity)
-        if place is None or place[0].spec.name != name:
-            view = library.view(array)
-            place = Buffer(_spec(name, view.dtype, view.shape), view.memory), view.layout
-            if not view.aliases or identity is None:
-                return place
-        self.places[identity] = place
-        return place
+        if previous is not None and previous.aliases and previous.buffer.spec.name == name:
+            if previous.number == len(self.buffers):
+                return previous
+            return previous._replace(number=len(self.buffers))
+        view = library.view(array)
+        buffer = Buffer(BufferSpec(name, view.dtype, tuple(view.shape)), view.memory)
+        return Place(len(self.buffers), buffer, view.layout, view.aliases and view.memory.size > 0)
 
     def _unique(self, path: str) -> str:
         name, copy = path, 1
@@ -137,7 +135,7 @@ class _Capture:
         return ["module", {name: self._entry(entries[key], f"{path}/{name}") for name, key in names.items()}]
 
     def _entry(self, value: object, path: str) -> Node:
-        library = library_of(value)
+        library = self._library(value)
         return self._array(library, value, path) if library else encode(value, path, self._foreign)
 
     def _object(self, value: Any, path: str) -> list[Node]:
@@ -171,5 +169,5 @@ class _Capture:
         return ["value", encode(item, path, plain)]
 
     def _foreign(self, value: object, path: str) -> list[Node] | None:
-        library = library_of(value)
+        library = self._library(value)
         return self._array(library, value, path) if library else plain(value)

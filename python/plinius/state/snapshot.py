@@ -45,6 +45,22 @@ class Buffer:
     memory: Memory
 
 
+class Place(NamedTuple):
+    """An array that was captured.
+
+    Args:
+        number: Its buffer's index.
+        buffer: Its buffer.
+        layout: The order of its elements in the buffer.
+        aliases: Whether the buffer is the array's own memory.
+    """
+
+    number: int
+    buffer: Buffer
+    layout: Layout
+    aliases: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole state at one step.
@@ -52,12 +68,12 @@ class Snapshot:
     Args:
         tree: The structure; arrays in it are indexes into ``buffers``.
         buffers: Every array, tied ones once, in the order in which the tree first names them.
-        places: The buffers that alias arrays, by what identifies such an array, with its layout.
+        places: Where each array is among the buffers, by what identifies the array.
     """
 
     tree: bytes
     buffers: list[Buffer]
-    places: dict[Hashable, tuple[Buffer, Layout]] = field(default_factory=dict, repr=False, compare=False)
+    places: dict[Hashable, Place] = field(default_factory=dict, repr=False, compare=False)
 
 
 class View(NamedTuple):

@@ -99,16 +99,14 @@ class _Encoder:
         kind = type(value)
         if kind in _NATIVE:
             return value  # type: ignore[return-value]
-        if (leaf := _LEAVES.get(kind)) is not None:
-            return leaf(value)
-        if kind in _CONTAINERS:
-            return self._nested(value, path)
+        if (own := _OWN.get(kind)) is not None:
+            return own(self, value, path)
         if isinstance(value, np.generic) and not isinstance(value, np.void):
             return _numpy_scalar(value)
         tagged = self.foreign(value, path)
         return refuse(path, named(value)) if tagged is None else tagged
 
-    def _nested(self, value: Any, path: str) -> Node:
+    def nested(self, value: Any, path: str) -> Node:
         if id(value) in self.open or len(self.open) >= MAX_DEPTH:
             raise ConfigError(f"{path}: it contains itself, or is nested deeper than {MAX_DEPTH} levels")
         self.open.add(id(value))
@@ -163,11 +161,6 @@ def _numpy_scalar(value: np.generic) -> Node:
 
 _KEYS_OF_A_MAP = frozenset({str})
 _NATIVE = frozenset({type(None), bool, float, bytes})
-_LEAVES: dict[type, Callable[[Any], Node]] = {
-    int: _int,
-    str: _str,
-    complex: lambda value: ["complex", value.real, value.imag],
-}
 _CONTAINERS: dict[type, str] = {
     list: "list",
     tuple: "tuple",
@@ -178,6 +171,12 @@ _CONTAINERS: dict[type, str] = {
     OrderedDict: "OrderedDict",
     Counter: "Counter",
     defaultdict: "defaultdict",
+}
+_OWN: dict[type, Callable[[_Encoder, Any, str], Node]] = {
+    int: lambda _encoder, value, _path: _int(value),
+    str: lambda _encoder, value, _path: _str(value),
+    complex: lambda _encoder, value, _path: ["complex", value.real, value.imag],
+    **dict.fromkeys(_CONTAINERS, _Encoder.nested),
 }
 
 

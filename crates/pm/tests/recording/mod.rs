@@ -11,6 +11,7 @@ use plinius_pm::{Error, Region, Result};
 const LINE: usize = 64;
 
 /// What a crash leaves.
+#[allow(dead_code, reason = "each test crate uses its own part")]
 pub struct Image {
     /// The whole file.
     pub bytes: Vec<u8>,
