@@ -1,4 +1,4 @@
-"""The main job, as a stranger sees it first: train on sealed data, be killed hard, come back, end with the same bytes."""
+"""The main job, as a stranger sees it first: train on sealed data, be killed, come back, end with the same bytes."""
 
 from __future__ import annotations
 

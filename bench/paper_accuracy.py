@@ -30,7 +30,7 @@ def main() -> None:
     if not folder:
         sys.exit("PLINIUS_DATA is not set: name a folder with mnist/ and cfg/plinius-mnist.cfg in it")
     cfg = Path(folder) / "cfg" / "plinius-mnist.cfg"
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="plinius-") as place:  # noqa: S108 (emulated PM)
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="plinius-") as place:
         report = run(cfg, Path(folder) / "mnist", Path(place))
     print(json.dumps(report))
     if not (report["weights_equal"] and report["accuracy"] >= WANTED_ACCURACY):
@@ -46,7 +46,7 @@ def run(cfg: Path, mnist: Path, place: Path) -> dict[str, object]:
         pair = [find(mnist, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
         plinius("seal", "--key", key, "--images", pair[0], "--labels", pair[1], "--output", output)
 
-    kills = sorted(zip(random.sample(range(2, STEPS - 2), len(VICTIMS)), VICTIMS, strict=True))  # noqa: S311
+    kills = sorted(zip(random.sample(range(2, STEPS - 2), len(VICTIMS)), VICTIMS, strict=True))
     jobs = {name: Job(cfg, sealed["train"], key, place / f"{name}.pool") for name in ("alone", "killed")}
     seconds, records = {}, {}
     for name, plan in (("killed", kills), ("alone", [])):

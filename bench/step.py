@@ -22,9 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-
 import plinius
+import torch
 from plinius.darknet import parse
 from plinius.darknet.training import Training
 
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20, help="blocks of each way")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="plinius-") as place:  # noqa: S108 (emulated PM)
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="plinius-") as place:
         report = measure(options.cfg, options.pairs, Path(place))
     if options.json:
         print(json.dumps(report))

@@ -5,9 +5,10 @@ cd "$(dirname "$0")/.."
 
 # import-linter sees .py files only, and the core is compiled. It reads a copy in which the core's stub stands for it.
 check_python() {
-    local copy=target/import-contracts
-    rm -rf "$copy"
-    mkdir -p "$copy"
+    local copy
+    copy=$(mktemp -d)
+    # shellcheck disable=SC2064 # expanded now: the variable is local
+    trap "rm -rf '$copy'" EXIT
     cp -R python/plinius "$copy/"
     cp "$copy/plinius/_core.pyi" "$copy/plinius/_core.py"
     PYTHONPATH=$copy .venv/bin/lint-imports --no-logo --no-cache

@@ -37,8 +37,8 @@ app = App(
     name="plinius",
     help="Secure and persistent machine-learning training.",
     version_flags=["--version"],
-    help_epilogue="Exit codes: 0 done, 1 anything else, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged pool, 8 pool "
-    "version, 9 integrity, 10 rollback, 11 attestation, 12 enclave, 128+n stopped by signal n (durably).",
+    help_epilogue="Exit codes: 0 done, 1 anything else, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged "
+    "pool, 8 pool version, 9 integrity, 10 rollback, 11 attestation, 12 enclave, 128+n stopped by signal n (durably).",
 )
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
@@ -121,7 +121,7 @@ def train(
     from plinius.host.commands import train as run
     from plinius.wire import Train
 
-    command = Train(*map(_shown, (cfg, data, pool)), steps, every, seed, threads, reveal == "loss")
+    command = Train(_shown(cfg), _shown(data), _shown(pool), steps, every, seed, threads, reveal == "loss")
     result = run(Paths(cfg, data, key, pool), command, restarts=restarts, json=json)
     if result.stopped_by is not None and result.step < result.steps:
         _complain(
@@ -151,7 +151,7 @@ def infer(
     from plinius.host.commands import infer as run
     from plinius.wire import Infer
 
-    command = Infer(*map(_shown, (cfg, data, pool)), threads)
+    command = Infer(_shown(cfg), _shown(data), _shown(pool), threads)
     result = run(Paths(cfg, data, key, pool), command, quiet=json)
     accuracy = result.correct / result.records
     facts = {

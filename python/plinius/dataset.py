@@ -201,7 +201,7 @@ class SealedDataset:
         name = f"descriptor {source}" if isinstance(source, int) else os.fspath(source)
         self._threads = len(os.sched_getaffinity(0))
         try:
-            with open(source, "rb", buffering=0, closefd=not isinstance(source, int)) as file:  # noqa: PTH123 (descriptor)
+            with open(source, "rb", buffering=0, closefd=not isinstance(source, int)) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(0)
                 self.header = Header.parse(file.read(HEADER_BYTES), name)

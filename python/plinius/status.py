@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from plinius import dataset, pool
@@ -23,9 +23,7 @@ def describe(path: str) -> dict[str, Any]:
             "step": mirror.step,
             "version": mirror.version,
             "restored_times": mirror.epoch - 1,
-            "saved_at": datetime.fromtimestamp(mirror.saved_at_ns / 1e9, timezone.utc).isoformat(
-                timespec="seconds"
-            ),
+            "saved_at": datetime.fromtimestamp(mirror.saved_at_ns / 1e9, UTC).isoformat(timespec="seconds"),
             "cipher": mirror.cipher,
             "key_id": mirror.key_id,
             "bytes": mirror.buffers_bytes,
@@ -64,8 +62,7 @@ def explain(facts: dict[str, Any]) -> list[str]:
         for m in facts["mirrors"]
     ]
     lines += [
-        f"data set {d['id']}: {d['records']} records, {_mb(d['bytes'])}, key {d['key_id']}"
-        for d in facts["data_sets"]
+        f"data set {d['id']}: {d['records']} records, {_mb(d['bytes'])}, key {d['key_id']}" for d in facts["data_sets"]
     ]
     return lines
 

@@ -135,6 +135,19 @@ def test_tensors_that_were_tied_in_an_object_are_tied_again() -> None:
     assert holder.value[2] is not holder.value[0]
 
 
+def test_arrays_that_live_only_in_a_state_dict_are_not_taken_for_each_other() -> None:
+    class Fleeting(Holder):
+        def state_dict(self) -> dict[str, Any]:
+            return {"slice": torch.full((64, 64), self.value)[:, ::2], "array": np.full((64, 64), self.value)[:, ::2]}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.value = (state["slice"].unique().item(), np.unique(state["array"]).item())
+
+    saved, now = [Fleeting(float(i)) for i in range(8)], [Fleeting() for _ in range(8)]
+    mirror_in({"x": now}, mirror_out({"x": saved}))
+    assert [each.value for each in now] == [(float(i), float(i)) for i in range(8)]
+
+
 class Sub(torch.Tensor):
     pass
 

@@ -53,10 +53,11 @@ impl Reading {
     pub fn open_manifest(&self, sealed: &SealedBuffer) -> Result<Vec<u8>> {
         let context = Context { purpose: "manifest", ..self.context.clone() };
         let extent = sealed.extent.ok_or_else(|| Error::Refused("the manifest".into()))?;
-        // The length comes from the pool: it is held against the pool's own size before memory is taken for it.
+        // The length comes from the pool: it is held against the pool's own size first.
         let len = self.checked_length(extent)?;
         sealed.check("the manifest", len)?;
-        let mut manifest = Vec::with_capacity(len);
+        // It grows by what was verified: the length is a claim, and so may not take memory.
+        let mut manifest = Vec::new();
         let mut staging = Vec::with_capacity(CHUNK_BYTES + TAG_BYTES);
         for chunk in chunks(std::iter::once(len)) {
             self.open_chunk(&context, &manifest_name(), sealed, chunk, &mut staging)?;

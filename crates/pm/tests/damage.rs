@@ -208,7 +208,7 @@ fn a_pool_with_its_head_overwritten_is_not_created_anew() {
 #[test]
 fn damage_to_a_pool_that_is_open_is_seen_when_it_is_read_and_never_panics() {
     let whole = pool();
-    for at in (MAIN..BACK).chain(STATE..STATE + 64) {
+    for at in (MAIN..MAIN + HEAP_USED).chain(STATE..STATE + 64) {
         let region = Recording::holding(&whole);
         let pool = Arc::new(Pool::over(region.clone(), OPTIONS).unwrap());
         let expected = contents(&pool).unwrap();
@@ -230,7 +230,7 @@ fn status_of_a_damaged_pool_is_an_error_or_the_truth() {
     let path = folder.path("a.pool");
     let whole = pool();
     let expected: Vec<Entry> = contents(&open(&whole).unwrap()).unwrap().into_iter().map(|(entry, _)| entry).collect();
-    for at in (0..96).chain(PAGE - 4..PAGE + 96).chain(MAIN..MAIN + 400).step_by(13) {
+    for at in (0..96).chain(PAGE - 4..PAGE + 96).chain(MAIN..MAIN + 400).step_by(29) {
         std::fs::write(&path, flipped(&whole, at, 0xff)).unwrap();
         match Status::read(&path) {
             Ok(status) => assert_eq!(status.entries, expected, "byte {at}"),

@@ -44,7 +44,7 @@ class _BatchNormalization(torch.autograd.Function):
     """Normalizes with the batch's statistics; backward is Darknet's, not forward's exact derivative."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - PyTorch passes them by position
+    def forward(
         ctx: Any,
         x: torch.Tensor,
         scales: torch.Tensor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,13 @@ from plinius.errors import ConfigError
 
 MIRROR_NAME: Final = "training"
 """The name of the mirror that ``plinius train`` makes in a pool."""
+
+
+class TrainingState(TypedDict):
+    """The parts of a training that a mirror holds."""
+
+    network: Network
+    optimizer: torch.optim.SGD
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,11 @@ class Training:
         return cls(network, make_optimizer(network, config), Schedule(config.net))
 
     @property
-    def state(self) -> dict[str, object]:
+    def state(self) -> TrainingState:
         """What a mirror of this training holds."""
         return {"network": self.network, "optimizer": self.optimizer}
 
-    def step(
-        self, iteration: int, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
-    ) -> torch.Tensor:
+    def step(self, iteration: int, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> torch.Tensor:
         """Trains on one batch.
 
         Args:

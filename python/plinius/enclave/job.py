@@ -69,7 +69,7 @@ class Job:
         steps = _option("steps", asked.steps, known, config.net.max_batches, (1, _MAX_STEPS))
         every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
         threads = _option("threads", asked.threads, known, default_threads(), (1, _MAX_THREADS))
-        facts = {"cfg": digest(cfg), "seed": seed, "steps": steps, "every": every, "threads": threads}
+        facts: Facts = {"cfg": digest(cfg), "seed": seed, "steps": steps, "every": every, "threads": threads}
         return cls(config, steps, every, seed, threads, asked.reveal_loss, facts, known)
 
     def bound_to(self, data_id: str) -> Job:

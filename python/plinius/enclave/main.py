@@ -32,7 +32,7 @@ def main() -> None:
         _serve(channel, options)
     except PliniusError as error:
         _send_last(channel, Failed(type(error).__name__, str(error)))
-    except BaseException as error:  # noqa: BLE001 (what is unknown may hold a secret: only its place is told)
+    except BaseException as error:
         _send_last(channel, Failed("EnclaveError", f"internal error: {_place(error)}; please report it"))
 
 

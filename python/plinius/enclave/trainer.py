@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from plinius.dataset import SealedDataset, batch_indices
 from plinius.darknet.training import MIRROR_NAME, Training, check_images
+from plinius.dataset import SealedDataset, batch_indices
 from plinius.enclave.job import Job
 from plinius.mirror import Mirror
 from plinius.pool import Pool

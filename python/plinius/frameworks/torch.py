@@ -255,11 +255,7 @@ def generator_source(value: object) -> Source | None:
     """Returns a torch generator's state as a source."""
     if not isinstance(value, torch.Generator):
         return None
-    return Source(f"torch.Generator on {value.device}", value.get_state, partial(_set_state, value))
-
-
-def _set_state(generator: torch.Generator, state: torch.Tensor) -> None:
-    generator.set_state(state)
+    return Source(f"torch.Generator on {value.device}", value.get_state, value.set_state)
 
 
 def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:

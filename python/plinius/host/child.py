@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from plinius.host.files import Files
@@ -48,7 +51,7 @@ def start_owner(key_path: str) -> Child:
 
 def _start(module: str, options: list[str], descriptors: object) -> Child:
     ours, theirs = socket.socketpair()
-    with theirs:
+    with theirs, _keyboard_blocked():
         # -I: neither the environment nor the current folder can put other code in the place of ours.
         command = [
             sys.executable,
@@ -67,3 +70,13 @@ def _start(module: str, options: list[str], descriptors: object) -> Child:
             env=_ENVIRONMENT,
         )
     return Child(process, Channel(ours))
+
+
+@contextmanager
+def _keyboard_blocked() -> Iterator[None]:
+    """Ctrl-C reaches the whole group: a child that is started here is deaf to it before it can say so itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

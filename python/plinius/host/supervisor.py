@@ -6,7 +6,7 @@ import os
 import selectors
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 from plinius.errors import EnclaveError, named
@@ -17,11 +17,11 @@ from plinius.wire import (
     Failed,
     FromEnclave,
     FromOwner,
-    Inferred,
     Infer,
+    Inferred,
+    KeyRelease,
     KeyRequest,
     Message,
-    KeyRelease,
     Notice,
     Refusal,
     Stop,
@@ -47,6 +47,7 @@ class Supervisor:
         self._files, self._key_path = files, key_path
         self._view, self._restarts = view, restarts
         self.stopped_by: signal.Signals | None = None
+        self._provisioned = False
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self, command: Train | Infer) -> Message:
@@ -59,7 +60,8 @@ class Supervisor:
             PliniusError: What the enclave or the owner reported.
             EnclaveError: The enclave died more often than it may be restarted.
         """
-        with self._clean_stop():
+        # An inference has nothing to make durable: the first Ctrl-C ends it.
+        with self._clean_stop() if isinstance(command, Train) else nullcontext():
             for left in range(self._restarts, -1, -1):
                 outcome, status = self._attempt(command)
                 if isinstance(outcome, Failed):
@@ -82,6 +84,7 @@ class Supervisor:
     def _attempt(self, command: Train | Infer) -> tuple[Message | None, int]:
         """Runs one enclave to its end; it is surely gone when this returns."""
         owner, enclave = start_owner(self._key_path), start_enclave(self._files)
+        self._provisioned = False
         try:
             with suppress(EnclaveError):  # it died already: its exit status says so
                 enclave.channel.send(command)
@@ -122,18 +125,28 @@ class Supervisor:
 
     def _from_owner(self, enclave: Child, owner: Child) -> tuple[None, bool]:
         message = owner.channel.receive(FromOwner)
-        if message is None:
+        if message is None and self._provisioned:
             return None, False
+        # An owner that died leaves the enclave waiting for an answer.
+        answer = message or Refusal("ProvisioningError", "the owner's process died before it released the key")
         with suppress(EnclaveError):
-            enclave.channel.send(message)
-        return None, True
+            enclave.channel.send(answer)
+            if isinstance(answer, KeyRelease | Refusal):
+                self._provisioned = True
+                self._pass_on_stop(enclave)
+        return None, message is not None
 
     def _from_user(self, enclave: Child, owner: Child) -> tuple[None, bool]:
         os.read(self._wake_reader, 1)
         self._view(Notice("stopping after the running step; press Ctrl-C again to stop at once"))
         with suppress(EnclaveError):
-            enclave.channel.send(Stop())
+            self._pass_on_stop(enclave)
         return None, True
+
+    def _pass_on_stop(self, enclave: Child) -> None:
+        """Tells the enclave of a stop, but not while it expects the owner's answers and nothing else."""
+        if self._provisioned and self.stopped_by is not None:
+            enclave.channel.send(Stop())
 
     @contextmanager
     def _clean_stop(self) -> Iterator[None]:

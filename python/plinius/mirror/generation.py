@@ -91,6 +91,7 @@ class Extents:
         self.items: list[tuple[int, int]] = []
 
     def add(self, sealed: Sealed) -> SealedAt:
+        """Counts the extent of a buffer that the core has sealed."""
         offset, length, nonces, tags = sealed
         if length == 0:
             return SealedAt(None, nonces, tags)
@@ -99,6 +100,7 @@ class Extents:
 
 
 def entry_name(name: str) -> str:
+    """What the pool's catalog calls a mirror."""
     return f"mirror/{name}"
 
 
@@ -119,9 +121,7 @@ def newest(pool: Pool, key: Key, name: str) -> Committed | None:
     manifest = parse_manifest(plaintext)
     named = (latest.written.version, latest.written.step, latest.epoch)
     if (manifest.version, manifest.step, manifest.epoch) != named:
-        raise IntegrityError(
-            f"{pool.path}: the head of the mirror {name!r} contradicts its manifest: it was changed"
-        )
+        raise IntegrityError(f"{pool.path}: the head of the mirror {name!r} contradicts its manifest: it was changed")
     return Committed(head, manifest, digest(plaintext), extents)
 
 
@@ -134,6 +134,11 @@ def _locate(head: Head, extents: list[tuple[int, int]], place: SealedAt) -> Seal
 
 
 def reading(pool: Pool, key: Key, head: Head, name: str, write: WriteRecord) -> _core.Reading:
+    """Prepares to open what one write attempt sealed.
+
+    Raises:
+        IntegrityError: The attempt's key is not derived from this one.
+    """
     if len(head.job_id) != JOB_ID_BYTES or len(write.salt) != len(write.commitment):
         raise IntegrityError(f"{pool.path}: the head of the mirror {name!r} was changed")
     written, derived = (write.version, write.step), (write.salt, write.commitment)

@@ -142,9 +142,7 @@ def parse_head(meta: bytes) -> Head:
     try:
         head = msgspec.msgpack.decode(meta, type=Head)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise PoolCorrupt(
-            f"the head of a mirror is damaged ({error}); restore the pool from a copy"
-        ) from None
+        raise PoolCorrupt(f"the head of a mirror is damaged ({error}); restore the pool from a copy") from None
     if not head.generations or len(meta) > _MAX_HEAD_BYTES:
         raise PoolCorrupt("the head of a mirror is damaged (no generation); restore the pool from a copy")
     return head
@@ -171,9 +169,7 @@ def at(items: list[_T], index: int | None, what: str) -> _T:
         PoolCorrupt: There is none.
     """
     if index is None or not 0 <= index < len(items):
-        raise PoolCorrupt(
-            f"the head of a mirror names {what} {index} of {len(items)}; restore the pool from a copy"
-        )
+        raise PoolCorrupt(f"the head of a mirror names {what} {index} of {len(items)}; restore the pool from a copy")
     return items[index]
 
 

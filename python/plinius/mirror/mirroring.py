@@ -166,9 +166,7 @@ class Mirror:
         if overwrite:
             return
         if self._torn:
-            raise PoolError(
-                "the last restore failed midway and the state was zeroed; restore successfully first"
-            )
+            raise PoolError("the last restore failed midway and the state was zeroed; restore successfully first")
         if self._committed is None and self._pool.core.entry(entry_name(self.name)) is not None:
             raise PoolError(
                 f"{self._pool.path}: the pool holds a mirror {self.name!r} that was not restored here; call restore() "
@@ -176,9 +174,7 @@ class Mirror:
             )
         latest = self._committed.manifest.step if self._committed else -1
         if step <= latest:
-            raise ConfigError(
-                f"step {step} is not above the latest saved step {latest}; steps only go forward"
-            )
+            raise ConfigError(f"step {step} is not above the latest saved step {latest}; steps only go forward")
 
     def _write(self, step: int, before: Committed | None) -> Committed:
         snapshot = state.capture(self._state)
@@ -210,9 +206,7 @@ class Mirror:
         )
         plaintext = encode(manifest)
         place = extents.add(writing.seal_manifest(plaintext))
-        generation = PublicGeneration(
-            written, self._epoch, time.time_ns(), place, list(range(len(extents.items)))
-        )
+        generation = PublicGeneration(written, self._epoch, time.time_ns(), place, list(range(len(extents.items))))
         head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [generation])
         writing.commit(entry_name(self.name), encode(head), extents.items)
         return Committed(head, manifest, digest(plaintext), extents.items)
@@ -238,7 +232,5 @@ class Mirror:
     def _warn(self, manifest: Manifest) -> None:
         for difference in state.differences(manifest.environment, state.environment()):
             warnings.warn(f"not exact: {difference}", ExactnessWarning, stacklevel=3)
-        message = (
-            "rollback is not detected: nothing outside the pool knows its newest state (no freshness anchor)"
-        )
+        message = "rollback is not detected: nothing outside the pool knows its newest state (no freshness anchor)"
         warnings.warn(message, RollbackWarning, stacklevel=3)

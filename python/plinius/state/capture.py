@@ -46,6 +46,7 @@ class _Capture:
         self.previous = previous.places if previous else {}
         self.places: dict[Hashable, Place] = {}
         self.buffers: list[Buffer] = []
+        self.held: list[object] = []  # so that no array of this capture takes the address of a copied one
         self.names: set[str] = set()
         self.libraries: dict[type, ArrayLibrary | None] = {}
         self.generators: list[tuple[list[Node], Source, str]] = []
@@ -113,6 +114,8 @@ class _Capture:
                 return previous
             return previous._replace(number=len(self.buffers))
         view = library.view(array)
+        if not view.aliases:
+            self.held.append(array)
         buffer = Buffer(BufferSpec(name, view.dtype, tuple(view.shape)), view.memory)
         return Place(len(self.buffers), buffer, view.layout, view.aliases and view.memory.size > 0)
 

@@ -24,7 +24,7 @@ class Source:
 
     kind: str
     get: Callable[[], Any]
-    put: Callable[[Any], None]
+    put: Callable[[Any], object]
 
 
 def source_of(value: object) -> Source | None:

@@ -41,14 +41,14 @@ class Plan:
         self.arrays = arrays
         self.differences: list[str] = []
         self.generators: list[Source] = []
-        self._loads: list[tuple[Phase, Callable[[], None]]] = []
+        self._loads: list[tuple[Phase, Callable[[], object]]] = []
         self._values: list[Node] = []
 
     def differ(self, path: str, what: str) -> None:
         """Notes a difference."""
         self.differences.append(f"{path}: {what}")
 
-    def later(self, phase: Phase, load: Callable[[], None], *values: Node) -> None:
+    def later(self, phase: Phase, load: Callable[[], object], *values: Node) -> None:
         """Notes a load.
 
         Args:

@@ -7,7 +7,7 @@ that starts with its tag, such as ``["list", 1, 2]``, so that no value can be mi
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias
 
 import msgspec
@@ -110,22 +110,28 @@ class _Encoder:
         if id(value) in self.open or len(self.open) >= MAX_DEPTH:
             raise ConfigError(f"{path}: it contains itself, or is nested deeper than {MAX_DEPTH} levels")
         self.open.add(id(value))
-        try:
-            if not isinstance(value, dict):
-                return [*_head(value), *(self.node(item, join(path, i)) for i, item in enumerate(value))]
-            if type(value) is dict and _KEYS_OF_A_MAP.issuperset(map(type, value)) and all(map(str.isascii, value)):
-                return {key: self.node(item, f"{path}/{key}") for key, item in value.items()}
-            return [*_head(value, path), *self._entries(value, path)]
-        finally:
-            self.open.discard(id(value))
+        node = self._children(value, path)
+        self.open.discard(id(value))
+        return node
 
-    def _entries(self, value: dict[Any, Any], path: str) -> Iterator[Node]:
+    def _children(self, value: Any, path: str) -> Node:
+        if not isinstance(value, dict):
+            return [*_head(value, path), *(self._item(item, path, i) for i, item in enumerate(value))]
+        if type(value) is dict and _KEYS_OF_A_MAP.issuperset(map(type, value)) and all(map(str.isascii, value)):
+            return {key: self._item(item, path, key) for key, item in value.items()}
+        node = _head(value, path)
         for key, item in value.items():
-            yield self.node(key, f"{path} (a key)")
-            yield self.node(item, join(path, key))
+            node.append(self._item(key, path, "(a key)"))
+            node.append(self._item(item, path, key))
+        return node
+
+    def _item(self, value: object, path: str, key: object) -> Node:
+        """Returns the node of an entry; most are scalars, whose path nobody asks for."""
+        kind = type(value)
+        return _int(value) if kind is int else self.node(value, "" if kind in _NATIVE else join(path, key))
 
 
-def _head(value: object, path: str = "") -> list[Node]:
+def _head(value: object, path: str) -> list[Node]:
     if isinstance(value, deque):
         return ["deque", value.maxlen]
     if isinstance(value, defaultdict):

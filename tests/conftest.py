@@ -1,0 +1,49 @@
+"""What tests of several folders use: a small job, and a folder for pools."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jobs import CFG, Job, idx_bytes, must, pictures
+
+_EMULATED_PM = Path("/dev/shm")  # noqa: S108 (every test makes a folder of its own there)
+RECORDS = 256
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=20, help="how many kills tests/crash/test_kills.py makes")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on emulated PM, where there is some."""
+    if not os.access(_EMULATED_PM, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="plinius-test-", dir=_EMULATED_PM) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images and labels (IDX), a key, a sealed data set and a cfg; tests do not change it."""
+    made = tmp_path_factory.mktemp("job")
+    images, labels = pictures(RECORDS, seed=1)
+    (made / "images.idx").write_bytes(idx_bytes(images))
+    (made / "labels.idx").write_bytes(idx_bytes(labels))
+    (made / "net.cfg").write_text(CFG.format(batch=8, learning_rate=0.05, filters=4))
+    key, data = made / "job.key", made / "data.sealed"
+    must("keygen", key)
+    idx = ["--images", made / "images.idx", "--labels", made / "labels.idx"]
+    must("seal", "--key", key, *idx, "--output", data)
+    return made
+
+
+@pytest.fixture
+def job(files: Path, folder: Path) -> Job:
+    """A job that has not begun: its pool does not exist yet."""
+    return Job(files / "net.cfg", files / "data.sealed", files / "job.key", folder / "job.pool")
