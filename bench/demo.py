@@ -12,7 +12,7 @@ from pathlib import Path
 from runs import Job, Record, plinius, train
 
 CFG = Path(__file__).parent.parent / "examples" / "fashion.cfg"
-STEPS = 240
+STEPS = 300
 VICTIMS = ("enclave", "host", "both", "enclave")
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.progress import Progress, TaskID
+
 PLINIUS = Path(sys.executable).with_name("plinius")
 
 
@@ -51,18 +53,20 @@ def plinius(*options: str | Path) -> str:
 
 
 def train(job: Job, steps: int, kill_at: Sequence[tuple[int, str]] = ()) -> Record:
-    """Trains to the end. At each step of `kill_at` the enclave, the host, or both are killed with SIGKILL.
+    """Trains to the end, under a progress bar. At each step of `kill_at` enclave, host, or both are killed with SIGKILL.
 
     A kill strikes at a random moment after the step was reported; then the same command is given again.
     """
     record = Record()
     waiting = list(kill_at)
-    while _one_life(job, steps, record, waiting.pop(0) if waiting else None):
-        pass
+    with Progress(transient=True) as bar:
+        task = bar.add_task("training", total=steps)
+        while _one_life(job, steps, record, waiting.pop(0) if waiting else None, bar, task):
+            pass
     return record
 
 
-def _one_life(job: Job, steps: int, record: Record, kill: tuple[int, str] | None) -> bool:
+def _one_life(job: Job, steps: int, record: Record, kill: tuple[int, str] | None, bar: Progress, task: TaskID) -> bool:
     """Runs the command once; whether it was killed."""
     command = [PLINIUS, "train", job.cfg, "--data", job.data, "--key", job.key, "--pool", job.pool]
     options = ["--steps", str(steps), "--reveal", "loss", "--restarts", "0", "--json"]
@@ -74,6 +78,7 @@ def _one_life(job: Job, steps: int, record: Record, kill: tuple[int, str] | None
             if message["type"] != "Progress":
                 continue
             record.losses[message["step"]] = message["loss"]
+            bar.update(task, completed=message["step"])
             durable = message["durable_step"]
             if kill and message["step"] >= kill[0]:
                 _strike(host, kill[1], message["step_s"])
