@@ -53,7 +53,7 @@ def plinius(*options: str | Path) -> str:
 
 
 def train(job: Job, steps: int, kill_at: Sequence[tuple[int, str]] = ()) -> Record:
-    """Trains to the end, under a progress bar. At each step of `kill_at` enclave, host, or both are killed with SIGKILL.
+    """Trains to the end, under a progress bar. At each step of `kill_at` enclave, host or both are killed (SIGKILL).
 
     A kill strikes at a random moment after the step was reported; then the same command is given again.
     """

@@ -16,6 +16,7 @@ RECORDS = 256
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="how many kills tests/crash/test_kills.py makes")
+    parser.addoption("--kills-seed", type=int, default=None, help="repeats the plan of a campaign of kills")
 
 
 @pytest.fixture

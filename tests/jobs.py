@@ -121,7 +121,11 @@ def must(*arguments: object) -> Done:
 
 def refused(code: int, *arguments: object, **options: Any) -> str:
     """Runs a command that must fail with an exit code and one line, which it returns."""
-    done = plinius(*arguments, **options)
+    return line_of(code, plinius(*arguments, **options))
+
+
+def line_of(code: int, done: Done) -> str:
+    """The one line of a command that failed with an exit code."""
     assert done.err.startswith("plinius: "), done
     assert done.err.endswith("\n"), done
     assert done.err.count("\n") == 1, done

@@ -126,7 +126,8 @@ class Header:
         shapes = fields[15:19][:image_ndim], fields[19:21][:label_ndim]
         header = cls(data_id, key_id, cipher, count, *shapes, image_dtype, label_dtype, salt, commitment)
         known = cipher in CIPHERS and image_dtype in _DTYPES and label_dtype in _DTYPES
-        if not known or header.encode() != raw[:HEADER_BYTES]:
+        as_said = known and (header.image_bytes, header.label_bytes) == (image_bytes, label_bytes)
+        if not as_said or header.encode() != raw[:HEADER_BYTES]:
             raise ConfigError("the header of the data set was changed or is damaged", path=name)
         if (
             not 0 < count < _MAX_RECORDS
@@ -201,14 +202,14 @@ class SealedDataset:
         name = f"descriptor {source}" if isinstance(source, int) else os.fspath(source)
         self._threads = len(os.sched_getaffinity(0))
         try:
-            with open(source, "rb", buffering=0, closefd=not isinstance(source, int)) as file:
+            with open(source, "rb", buffering=0, closefd=not isinstance(source, int), opener=_open_at_once) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(0)
                 self.header = Header.parse(file.read(HEADER_BYTES), name)
                 self._refuse_other_key(key, name)
                 if size != HEADER_BYTES + self.header.count * self.header.sealed_bytes:
                     raise IntegrityError(f"{name}: the data set was cut or lengthened: {size} bytes")
-                self._reader = self._find(pool, key) or self._load(pool, key, file, name, progress)
+                self._reader = self._find(pool, key, name) or self._load(pool, key, file, name, progress)
         except OSError as error:
             raise ConfigError(f"cannot read the data set: {error.strerror}", path=name) from None
 
@@ -257,7 +258,7 @@ class SealedDataset:
         self._reader.open(order, _memory(images), _memory(labels), scale, self._threads)
         return images, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
 
-    def _find(self, pool: Pool, key: Key) -> _core.RecordReader | None:
+    def _find(self, pool: Pool, key: Key, name: str) -> _core.RecordReader | None:
         """The reader of the data set, where an earlier process has loaded it into the pool."""
         entry = pool.core.entry(f"data/{self.id}")
         if entry is None:
@@ -267,34 +268,33 @@ class SealedDataset:
             raise IntegrityError(
                 f"{pool.path}: the data set in the pool has another header: one of them was changed"
             )
-        return self._open(pool, key, extents[0])
+        return self._open(pool, key, extents[0], name)
 
     def _load(
         self, pool: Pool, key: Key, file: BinaryIO | Any, name: str, progress: Progress | None
     ) -> _core.RecordReader:
         with naming(pool.path):
             loading = _core.Loading(pool.core, self.header.count * self.header.sealed_bytes)
-        reader = self._open(pool, key, loading.extent)
+        reader = self._open(pool, key, loading.extent, name)
         block = max(1, _BLOCK_BYTES // self.header.sealed_bytes)
         for first in range(0, self.header.count, block):
             records = min(block, self.header.count - first)
             sealed = _read_exactly(file, records * self.header.sealed_bytes, name)
             loading.write(first * self.header.sealed_bytes, sealed)
-            try:
+            with naming(name):
                 reader.verify(first, records, self._threads)
-            except IntegrityError as error:
-                raise IntegrityError(f"{name}: {error}") from None
             if progress:
                 progress(first + records, self.header.count)
         with naming(pool.path):
             loading.commit(f"data/{self.id}", self.header.encode())
         return reader
 
-    def _open(self, pool: Pool, key: Key, extent: tuple[int, int]) -> _core.RecordReader:
+    def _open(self, pool: Pool, key: Key, extent: tuple[int, int], name: str) -> _core.RecordReader:
         header = self.header
         derived = (header.salt, header.commitment)
         records = (header.count, header.image_bytes, header.label_bytes)
-        return _core.RecordReader(pool.core, key.core, derived, header.encode(), records, extent)
+        with naming(name):
+            return _core.RecordReader(pool.core, key.core, derived, header.encode(), records, extent)
 
     def _refuse_other_key(self, key: Key, name: str) -> None:
         if (self.header.key_id, self.header.cipher) != (bytes(key.core.id), key.cipher):
@@ -390,8 +390,13 @@ def _write_records(
 
 
 def _memory(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """The bytes of an array, without a copy where it is contiguous."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    """The bytes of an array in this machine's order, without a copy where they lie so already."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1).view(np.uint8)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting, so that a named pipe cannot hang us."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read_exactly(file: BinaryIO | Any, length: int, name: str) -> bytes:

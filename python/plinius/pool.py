@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from plinius import _core
-from plinius.errors import PoolError
+from plinius.errors import IntegrityError, PoolError
 
 DEFAULT_HEAP_BYTES: Final = 2 << 20
 
@@ -169,9 +169,9 @@ def cpu_write_back() -> str:
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Puts the pool's path before the message of an error of the pool."""
+    """Puts the path of a pool or a data set before the message of an error that the core found in it."""
     try:
         yield
-    except PoolError as error:
+    except (PoolError, IntegrityError) as error:
         error.args = (f"{path}: {error}",)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Final, NoReturn
@@ -56,9 +57,11 @@ class Key:
         try:
             # Non-blocking, so that a named pipe cannot hang us.
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb", buffering=0) as file:
+            try:
                 mode = os.fstat(descriptor).st_mode
-                length = file.readinto(text) or 0
+                length = os.readv(descriptor, [text])
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise ConfigError(f"cannot read the key file: {error.strerror}", path=name) from None
         if mode & 0o077:
@@ -89,7 +92,8 @@ class Key:
         text = self.core.expose()
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
-                file.write(text)
+                if file.write(text) != len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             _sync_folder(Path(name).parent)
         except OSError as error:

@@ -13,6 +13,7 @@ from test_state_mirroring import Mirrored, mirror_in, mirror_out, refusal
 from torch import nn
 from torch.utils.data import Dataset, get_worker_info
 
+RandomSampler = pytest.importorskip("torchdata.stateful_dataloader.sampler").RandomSampler
 StatefulDataLoader = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
 
 RECORDS, BATCH, EPOCHS = 20, 3, 3
@@ -159,7 +160,9 @@ def test_a_second_loader_does_not_turn_the_generators_back() -> None:
 def test_a_generator_that_was_passed_beside_the_loader_is_kept_too() -> None:
     seed(1)
     generator = torch.Generator().manual_seed(3)
-    state = {"generator": generator, "loader": loader_of(0, {"generator": generator})}
+    dataset: Any = Augmented()
+    loader = StatefulDataLoader(dataset, BATCH, sampler=RandomSampler(dataset, generator=generator))
+    state = {"generator": generator, "loader": loader}
     next(iter(state["loader"]))
     mirror_in(state, mirror_out(state))
     before = generator.get_state()

@@ -204,6 +204,12 @@ def test_plain_containers_are_replaced_in_place() -> None:
     assert shrinks == [1]
 
 
+def test_a_plain_value_that_was_not_saved_goes_from_beside_what_was() -> None:
+    now = {"array": np.zeros(1), "late": 1}
+    mirror_in({"x": now}, mirror_out({"x": {"array": np.ones(1)}}))
+    assert now == {"array": 1.0}
+
+
 def test_containers_mix_arrays_objects_and_values() -> None:
     def state(fill: float, epoch: int) -> dict[str, object]:
         inner = [torch.full((2,), fill), epoch, {"deep": epoch}]

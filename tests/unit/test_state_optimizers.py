@@ -108,6 +108,10 @@ def test_float32_state_of_bfloat16_parameters_stays_float32() -> None:
             "master": {"copy": [torch.randn(parameter.shape), "name"]},
         }
     again, optimizer_again = low_precision(2)
+    seen: list[torch.dtype] = []
+    optimizer_again.register_load_state_dict_post_hook(
+        lambda it: seen.extend(state["exp_avg"].dtype for state in it.state.values())
+    )
     mirror_in({"model": again, "optimizer": optimizer_again}, mirror_out({"model": model, "optimizer": optimizer}))
     for parameter, parameter_again in zip(model.parameters(), again.parameters(), strict=True):
         saved, restored = optimizer.state[parameter], optimizer_again.state[parameter_again]
@@ -116,6 +120,7 @@ def test_float32_state_of_bfloat16_parameters_stays_float32() -> None:
         assert restored["step"].dtype is torch.float32
         assert torch.equal(restored["master"]["copy"][0], saved["master"]["copy"][0])
         assert restored["master"]["copy"][1] == "name"
+    assert seen == [torch.float32, torch.float32]
 
 
 def test_groups_are_exact() -> None:

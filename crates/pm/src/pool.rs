@@ -128,7 +128,9 @@ impl<R: Region> Pool<R> {
     /// A private copy of the catalog.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let shared = self.shared();
-        catalog::read(&MainHeap::new(&self.region, &shared.layout))
+        let entries = catalog::read(&MainHeap::new(&self.region, &shared.layout))?;
+        checked_extents(&entries, &shared.layout)?;
+        Ok(entries)
     }
 
     /// The entry of a name.

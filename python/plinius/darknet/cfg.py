@@ -106,16 +106,12 @@ def parse(text: bytes, path: str) -> Config:
 def _lines(text: bytes, path: str) -> Iterator[tuple[int, str]]:
     """Yields the lines that say something, numbered from 1, without any blanks, as Darknet reads them."""
     if len(text) > MAX_FILE_BYTES:
-        raise ConfigError(
-            f"{len(text)} bytes is too large for a .cfg file, at most {MAX_FILE_BYTES}", path=path
-        )
+        raise ConfigError(f"{len(text)} bytes is too large for a .cfg file, at most {MAX_FILE_BYTES}", path=path)
     try:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            "this is not a text file in UTF-8; give a .cfg file", path=path, line=line
-        ) from None
+        raise ConfigError("this is not a text file in UTF-8; give a .cfg file", path=path, line=line) from None
     if "\0" in decoded:
         line = decoded.count("\n", 0, decoded.index("\0")) + 1
         raise ConfigError("this is a binary file; give a .cfg file", path=path, line=line)
@@ -130,9 +126,7 @@ def _read_sections(lines: Iterable[tuple[int, str]], path: str) -> list[_Raw]:
     for line, text in lines:
         if text.startswith("["):
             if not text.endswith("]"):
-                raise ConfigError(
-                    f"{shown(text)} is not a section's name: write [name]", path=path, line=line
-                )
+                raise ConfigError(f"{shown(text)} is not a section's name: write [name]", path=path, line=line)
             if len(raws) > MAX_SECTIONS:
                 raise ConfigError(f"more than {MAX_SECTIONS} layers", path=path, line=line)
             raws.append(_Raw(text[1:-1], line, {}))
@@ -148,9 +142,7 @@ def _read_entry(raw: _Raw, text: str, line: int, path: str) -> None:
     if not (key and equals and value):
         raise _error(f"{shown(text)} is not of the form key=value", raw, path, line)
     if key in raw.entries:
-        raise _error(
-            f"{_key(key)} was given on line {raw.entries[key].line} already: keep one", raw, path, line
-        )
+        raise _error(f"{_key(key)} was given on line {raw.entries[key].line} already: keep one", raw, path, line)
     raw.entries[key] = _Entry(value, line)
 
 
@@ -182,9 +174,7 @@ def _layer(raw: _Raw, index: int, path: str) -> Section:
 
 
 def _build(raw: _Raw, kind: type[_Kind], path: str, index: int = 0) -> _Kind:
-    fields = {
-        field.metadata["key"] or field.name: field for field in dataclasses.fields(kind) if field.metadata
-    }
+    fields = {field.metadata["key"] or field.name: field for field in dataclasses.fields(kind) if field.metadata}
     values: dict[str, Any] = {}
     for key, entry in raw.entries.items():
         try:

@@ -18,9 +18,7 @@ from plinius.darknet.sections import Active, Connected, Convolutional, Crop, Dro
 from plinius.darknet.shapes import Shape, pool_borders
 
 
-def _random(
-    shape: tuple[int, ...], scale: float, generator: torch.Generator | None, *, normal: bool
-) -> nn.Parameter:
+def _random(shape: tuple[int, ...], scale: float, generator: torch.Generator | None, *, normal: bool) -> nn.Parameter:
     """Draws weights; from a given generator they are the same whatever device the network is built on."""
     weights = torch.empty(shape)
     if weights.is_meta:

@@ -81,9 +81,7 @@ class Network(nn.Module):
         outputs = self.config.outputs
         if labels.shape not in ((len(images),), (len(images), outputs)):
             wanted = f"[{len(images)}] or [{len(images)}, {outputs}]"
-            raise ConfigError(
-                f"the labels have the shape {list(labels.shape)}, not {wanted}", path=self.config.path
-            )
+            raise ConfigError(f"the labels have the shape {list(labels.shape)}, not {wanted}", path=self.config.path)
         compared: list[tuple[SoftmaxLayer | CostLayer, torch.Tensor]] = []
         self._run(images, compared, for_loss=True)
         if not compared:
@@ -137,9 +135,7 @@ def _check_memory(config: Config) -> None:
     needed_bytes = config.parameters * _FLOAT_BYTES
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed_bytes > memory_bytes:
-        message = (
-            f"the weights take {needed_bytes} bytes, but this machine has {memory_bytes}: use fewer filters"
-        )
+        message = f"the weights take {needed_bytes} bytes, but this machine has {memory_bytes}: use fewer filters"
         raise ConfigError(message, path=config.path)
 
 

@@ -1,9 +1,9 @@
 """Batch normalization with Darknet's arithmetic (Darknet: src/batchnorm_layer.c, src/blas.c).
 
-Darknet's differs from the usual one: the batch variance is the unbiased one, forward divides by
-``sqrt(variance) + 1e-6``, backward by ``sqrt(variance + 1e-5)``, and backward takes the mean over n, not n -
-1. All of this is kept, in forward and backward, by giving PyTorch's fused kernels the statistics that make
-them compute it.
+Darknet's differs from the usual one. The batch variance is the unbiased one; forward divides by
+``sqrt(variance) + 1e-6``, but backward by ``sqrt(variance + 1e-5)``, and it takes its means over all values.
+All of this is kept, in forward and backward, by giving PyTorch's fused kernels the statistics that make them
+compute it.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ def normalize_batch(
         ConfigError: If there is one value for each channel, which has no variance.
     """
     if x.numel() == x.shape[1]:
-        raise ConfigError(
-            "batch normalization cannot train on one value for each channel: use a larger batch"
-        )
+        raise ConfigError("batch normalization cannot train on one value for each channel: use a larger batch")
     normalized: torch.Tensor = _BatchNormalization.apply(  # type: ignore[no-untyped-call]
         x, scales, biases, rolling_mean, rolling_variance
     )

@@ -195,9 +195,7 @@ class Route(Section):
     def complete(cls, values: dict[str, Any], index: int) -> dict[str, Any]:
         """Negative ``layers`` count back from this layer."""
         if "layers" in values:
-            values = values | {
-                "layers": tuple(_earlier("layers", place, index) for place in values["layers"])
-            }
+            values = values | {"layers": tuple(_earlier("layers", place, index) for place in values["layers"])}
         return values
 
 

@@ -87,9 +87,7 @@ def _row(section: Softmax | Cost, inputs: Shape) -> Shape:
 
 def _image_output(section: Section, inputs: Shape, *, is_first: bool) -> Shape:
     match section:
-        case Convolutional() | Maxpool() | Avgpool() | Upsample() | Crop() | Batchnorm() if (
-            not inputs.is_image
-        ):
+        case Convolutional() | Maxpool() | Avgpool() | Upsample() | Crop() | Batchnorm() if not inputs.is_image:
             raise ValueError("the layer before this one must give an image, not a row of numbers")
         case Convolutional():
             return _convolutional(section, inputs)
@@ -115,9 +113,7 @@ def _convolutional(section: Convolutional, inputs: Shape) -> Shape:
             raise ValueError(f"groups = {section.groups} does not divide the {count} {name}")
     spans = [cells + 2 * section.padding - section.size for cells in (inputs.height, inputs.width)]
     if min(spans) < 0:
-        raise ValueError(
-            f"size = {section.size} is larger than the padded input, {inputs}: use pad=1 or less size"
-        )
+        raise ValueError(f"size = {section.size} is larger than the padded input, {inputs}: use pad=1 or less size")
     height, width = (span // section.stride + 1 for span in spans)
     return Shape(section.filters, height, width)
 
@@ -146,9 +142,7 @@ def _upsample(stride: int, inputs: Shape) -> Shape:
 
 def _route(sources: Sequence[Shape]) -> Shape:
     first = sources[0]
-    if all(
-        shape.is_image and (shape.height, shape.width) == (first.height, first.width) for shape in sources
-    ):
+    if all(shape.is_image and (shape.height, shape.width) == (first.height, first.width) for shape in sources):
         return Shape(sum(shape.channels for shape in sources), first.height, first.width)
     return Shape(sum(shape.size for shape in sources), is_image=False)
 

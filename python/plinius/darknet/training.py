@@ -75,7 +75,8 @@ class Training:
                 path=self.network.config.path,
             )
         self.network.train()
-        set_rate(self.optimizer, self.schedule.rate(iteration))
+        # Darknet counts a batch before it updates with it: the first update has the rate of iteration 1.
+        set_rate(self.optimizer, self.schedule.rate(iteration + 1))
         self.optimizer.zero_grad()
         loss = accumulate_gradients(self.network, torch.from_numpy(images), torch.from_numpy(labels))
         self.optimizer.step()

@@ -62,9 +62,7 @@ def flag() -> dict[str, Any]:
     return {"read": lambda text: _read_whole(text, -INT_MAX, INT_MAX) != 0, "key": None}
 
 
-def number(
-    low: float = -FLOAT_MAX * 2, below: float = FLOAT_MAX * 2, key: str | None = None
-) -> dict[str, Any]:
+def number(low: float = -FLOAT_MAX * 2, below: float = FLOAT_MAX * 2, key: str | None = None) -> dict[str, Any]:
     """Field metadata: a finite number with ``low <= number < below``."""
     return {"read": lambda text: _read_number(text, low, below), "key": key}
 

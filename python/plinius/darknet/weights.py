@@ -78,9 +78,7 @@ def write(network: Network, seen: int) -> bytes:
         The file's bytes.
     """
     parts = [_VERSION.pack(*_WRITTEN_VERSION), _SEEN_64.pack(seen)]
-    parts += [
-        tensor.detach().cpu().contiguous().numpy().astype(_FLOAT).tobytes() for tensor, _ in _tensors(network)
-    ]
+    parts += [tensor.detach().cpu().contiguous().numpy().astype(_FLOAT).tobytes() for tensor, _ in _tensors(network)]
     return b"".join(parts)
 
 
@@ -101,9 +99,7 @@ def _read_header(data: bytes, path: str) -> tuple[int, bool, int]:
         message = f"{major}.{minor}.{revision} is not a version: this is not a .weights file"
         raise ConfigError(message, path=path)
     transposed = major > _TRANSPOSED_FROM or minor > _TRANSPOSED_FROM
-    is_64_bit = (
-        major * 10 + minor >= _FIRST_64_BIT_VERSION and major < _TRANSPOSED_FROM and minor < _TRANSPOSED_FROM
-    )
+    is_64_bit = major * 10 + minor >= _FIRST_64_BIT_VERSION and major < _TRANSPOSED_FROM and minor < _TRANSPOSED_FROM
     layout = _SEEN_64 if is_64_bit else _SEEN_32
     offset = _VERSION.size + layout.size
     if len(data) < offset:

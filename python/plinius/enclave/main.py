@@ -22,11 +22,16 @@ _MAX_CFG_BYTES: Final = 1 << 20
 
 
 def main() -> None:
-    """Serves one command of the host, and ends."""
+    """Hardens the process, serves one command of the host, and ends."""
     options = _parse_options()
     process.die_with(options.parent)
     process.leave_no_traces()
     process.ignore_the_keyboard()
+    serve(options)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serves one command; whatever goes wrong is told to the host in one message."""
     channel = Channel(socket.socket(fileno=options.channel))
     try:
         _serve(channel, options)

@@ -116,7 +116,7 @@ def _memory(tensor: torch.Tensor) -> Memory:
     if tensor.numel() == 0:
         return _NOTHING
     if tensor.dtype in _IN_NUMPY and tensor.is_contiguous():
-        return np.frombuffer(tensor.numpy(), np.uint8)
+        return np.frombuffer(tensor.numpy(), np.uint8)  # torch lets nobody resize what NumPy sees
     flat = tensor.as_strided((tensor.numel(),), (1,))
     return flat.view(torch.uint8).numpy()
 
@@ -136,9 +136,7 @@ def _what(tensor: torch.Tensor) -> str:
 
 
 def _is_here(device: torch.device) -> bool:
-    return device.type == "cpu" or (
-        device.type == "cuda" and torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-    )
+    return device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
 
 
 def is_tensor(value: object) -> bool:

@@ -24,6 +24,7 @@ from plinius.seal import Key
 Sealed: TypeAlias = tuple[int, int, bytes, bytes]
 
 JOB_ID_BYTES: Final = 16
+SALT_BYTES: Final = 32
 
 
 def read_facts(pool: Pool, key: Key, name: str) -> dict[str, str | int | float | None] | None:
@@ -104,6 +105,13 @@ def entry_name(name: str) -> str:
     return f"mirror/{name}"
 
 
+def public_head(pool: Pool, name: str) -> Head | None:
+    """The head of a mirror as the pool has it now; not verified."""
+    with naming(pool.path):
+        entry = pool.core.entry(entry_name(name))
+        return parse_head(bytes(entry[1])) if entry else None
+
+
 def newest(pool: Pool, key: Key, name: str) -> Committed | None:
     """Finds the newest generation and opens its manifest."""
     entry = pool.core.entry(entry_name(name))
@@ -113,15 +121,15 @@ def newest(pool: Pool, key: Key, name: str) -> Committed | None:
     head = parse_head(bytes(meta))
     if head.key_id != bytes(key.core.id):
         raise IntegrityError(
-            f"{pool.path}: the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}"
+            f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}"
         )
     latest = head.generations[0]
     opened = reading(pool, key, head, name, latest.written)
     plaintext = opened.open_manifest(_locate(head, extents, latest.manifest))
     manifest = parse_manifest(plaintext)
-    named = (latest.written.version, latest.written.step, latest.epoch)
-    if (manifest.version, manifest.step, manifest.epoch) != named:
-        raise IntegrityError(f"{pool.path}: the head of the mirror {name!r} contradicts its manifest: it was changed")
+    named = (latest.written.version, latest.written.step, latest.epoch, head.cipher)
+    if (manifest.version, manifest.step, manifest.epoch, key.cipher) != named:
+        raise IntegrityError(f"the head of the mirror {name!r} contradicts its manifest: it was changed")
     return Committed(head, manifest, digest(plaintext), extents)
 
 
@@ -139,7 +147,7 @@ def reading(pool: Pool, key: Key, head: Head, name: str, write: WriteRecord) -> 
     Raises:
         IntegrityError: The attempt's key is not derived from this one.
     """
-    if len(head.job_id) != JOB_ID_BYTES or len(write.salt) != len(write.commitment):
-        raise IntegrityError(f"{pool.path}: the head of the mirror {name!r} was changed")
+    if (len(head.job_id), len(write.salt), len(write.commitment)) != (JOB_ID_BYTES, SALT_BYTES, SALT_BYTES):
+        raise IntegrityError(f"the head of the mirror {name!r} was changed")
     written, derived = (write.version, write.step), (write.salt, write.commitment)
     return _core.Reading(pool.core, key.core, head.job_id, name, written, derived)

@@ -7,7 +7,7 @@ it was sealed, and everything that matters is in the manifest once more.
 from __future__ import annotations
 
 import hashlib
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ FORMAT_VERSION: Final = 1
 _MAX_HEAD_BYTES: Final = 1 << 24
 
 _T = TypeVar("_T")
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class SealedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -37,8 +38,8 @@ class SealedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 class WriteRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A write attempt that was committed: what its key is derived from, and what its buffers are bound to."""
 
-    version: int
-    step: int
+    version: Count
+    step: Count
     salt: bytes
     commitment: bytes
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from plinius import _core, state
 from plinius.errors import ConfigError, PliniusError, PoolError
-from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents, entry_name, newest, reading
+from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents, entry_name, newest, public_head, reading
 from plinius.mirror.manifest import (
     FORMAT_VERSION,
     BufferRecord,
@@ -167,7 +167,7 @@ class Mirror:
             return
         if self._torn:
             raise PoolError("the last restore failed midway and the state was zeroed; restore successfully first")
-        if self._committed is None and self._pool.core.entry(entry_name(self.name)) is not None:
+        if public_head(self._pool, self.name) != (self._committed.head if self._committed else None):
             raise PoolError(
                 f"{self._pool.path}: the pool holds a mirror {self.name!r} that was not restored here; call restore() "
                 "first, or save(step, overwrite=True) to give it up"

@@ -19,7 +19,7 @@ _NONCE_BYTES: Final = 32
 
 
 def main() -> None:
-    """Answers one enclave, which the host started, and ends."""
+    """Hardens the process, answers one enclave, which the host started, and ends."""
     parser = argparse.ArgumentParser(description="The owner process; `plinius train` starts it.")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--channel", type=int, required=True)
@@ -28,12 +28,16 @@ def main() -> None:
     process.die_with(options.parent)
     process.leave_no_traces()
     process.ignore_the_keyboard()
+    serve(options)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Answers one enclave: with the key, or with the reason why not."""
     channel = Channel(socket.socket(fileno=options.channel))
-    request = channel.receive(KeyRequest)
-    if not isinstance(request, KeyRequest):
-        return
     try:
-        release_key(channel, request, options.key)
+        request = channel.receive(KeyRequest)
+        if isinstance(request, KeyRequest):
+            release_key(channel, request, options.key)
     except PliniusError as error:
         channel.send(Refusal(type(error).__name__, str(error)))
 

@@ -14,8 +14,8 @@ from plinius.state.plan import Phase, Plan, fields
 from plinius.state.references import is_reference, malformed
 from plinius.state.tree import Node, join, named
 
-EXTRA_STATE = "_extra_state"
-"""The last part of the key under which torch keeps what ``get_extra_state()`` returned."""
+_EXTRA_STATE = ("/_extra_state", "._extra_state")
+"""How the path of what ``get_extra_state()`` returned ends."""
 
 
 def bind_state(plan: Plan, saved: Mapping[str, Node], state: Mapping[str, object]) -> None:
@@ -92,7 +92,7 @@ def _bind_module(plan: Plan, node: Node, module: Any, path: str) -> None:
 def _bind_entry(plan: Plan, node: Node, live: Any, path: str, storages: set[int]) -> bool:
     """Returns whether the entry is the module's own memory, so that filling it restores it."""
     is_array = library_of(live) is not None
-    if path.endswith(EXTRA_STATE) or (not is_array and not is_reference(node)):
+    if path.endswith(_EXTRA_STATE) or (not is_array and not is_reference(node)):
         return False
     if is_array != is_reference(node):
         plan.differ(path, f"{_described(node)} then, {named(live)} now")
@@ -140,7 +140,6 @@ def _bind_object(plan: Plan, node: Node, live: Any, path: str) -> None:
 
 def _bind_branch(plan: Plan, node: Node, live: Any, path: str) -> None:
     """A container with something live in it: the live ones must be there again, plain values are replaced."""
-    rest = node[2:] if isinstance(node, list) else []
     kind, *rest = _parts(node)
     if kind != type(live).__qualname__:
         plan.differ(path, f"{_described(node)} then, {named(live)} now")
@@ -162,17 +161,19 @@ def _bind_branch(plan: Plan, node: Node, live: Any, path: str) -> None:
         elif holds_live(now.get(key)):
             plan.differ(place, f"a plain value then, {named(now[key])} now")
     plain = [fields(child, "value", 1)[0] for child in children.values() if _tag(child) == "value"]
-    if plain and not isinstance(live, tuple):
+    if not isinstance(live, tuple):
         plan.later(Phase.CONTAINERS, lambda: _replace(plan, children, live), *plain)
 
 
 def _children(plan: Plan, rest: list[Node], live: Any) -> dict[Any, Node]:
     if not isinstance(live, dict):
         return dict(enumerate(rest))
-    keys = rest[::2]
-    for key in keys:
+    for key in rest[::2]:
         plan.arrays.check(key)
-    return dict(zip(map(plan.arrays.value, keys), rest[1::2], strict=True))
+    try:
+        return dict(zip(map(plan.arrays.value, rest[::2]), rest[1::2], strict=True))
+    except (TypeError, ValueError) as error:
+        raise malformed(f"the keys of a dict: {error}") from None
 
 
 def _replace(plan: Plan, children: Mapping[Any, Node], live: Any) -> None:
@@ -196,8 +197,8 @@ def _parts(node: Node) -> list[Node]:
     return node[1:]
 
 
-def _tag(node: Node) -> Node:
-    return node[0] if isinstance(node, list) and node else None
+def _tag(node: Node) -> str | None:
+    return node[0] if isinstance(node, list) and node and isinstance(node[0], str) else None
 
 
 def _one_sided(saved: bool) -> str:

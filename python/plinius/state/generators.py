@@ -75,10 +75,9 @@ def keep_while_iterating_anew(loader: Any, others: Sequence[Source]) -> None:
         loader: A loader whose position was just loaded.
         others: Generator objects of the state, besides the process's own and the loader's.
     """
-    loader.__dict__.pop("_get_iterator", None)  # from a restore whose iterator was never made
 
     def make_iterator(*args: Any, **kwargs: Any) -> Any:
-        loader.__dict__.pop("_get_iterator", None)
+        del loader._get_iterator
         own = own_source(loader)
         sources = [*global_sources().values(), *others, *([own] if own else [])]
         before = [(source, source.get()) for source in sources]

@@ -1,0 +1,74 @@
+"""The command line with enclave and owner as threads of the test: what takes seconds as processes takes milliseconds.
+
+Everything but the start of the two processes, and their hardening, is the real code: command, host, messages, owner, enclave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from jobs import Done
+from plinius import cli
+from plinius.enclave import main as enclave
+from plinius.host import supervisor
+from plinius.host.child import Child
+from plinius.host.files import Files
+from plinius.owner import main as owner
+from plinius.wire import Channel
+
+Command = Callable[..., Done]
+
+
+class _Thread:
+    """What the host uses of a process."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("thread", timeout or 0)
+        return 0
+
+    def kill(self) -> None:
+        """A thread sees the end of its channel."""
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process."""
+
+    def start(serve: Callable[[argparse.Namespace], None], **options: Any) -> Child:
+        ours, theirs = socket.socketpair()
+        named = argparse.Namespace(channel=theirs.detach(), **options)
+        work: Any = _Thread(lambda: serve(named))
+        return Child(work, Channel(ours))
+
+    def start_enclave(files: Files) -> Child:
+        return start(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg)
+
+    def start_owner(key: str) -> Child:
+        return start(owner.serve, key=key)
+
+    monkeypatch.setattr(supervisor, "start_enclave", start_enclave)
+    monkeypatch.setattr(supervisor, "start_owner", start_owner)
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["plinius", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, captured.out, captured.err)
+
+    return run
