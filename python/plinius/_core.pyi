@@ -5,6 +5,19 @@ from typing import NoReturn, TypeAlias, TypedDict, final
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "Key",
+    "Loading",
+    "Pool",
+    "Reading",
+    "RecordReader",
+    "Writing",
+    "cpu_write_back",
+    "medium_of",
+    "seal_records",
+    "status",
+]
+
 _Memory: TypeAlias = npt.NDArray[np.uint8] | bytes
 _EntryTuple: TypeAlias = tuple[str, bytes, list[tuple[int, int]]]
 _Sealed: TypeAlias = tuple[int, int, bytes, bytes]
@@ -36,10 +49,11 @@ class Key:
 class Pool:
     def __new__(
         cls,
+        *,
         path: str | PathLike[str] | None = None,
         fd: int | None = None,
         max_bytes: int | None = None,
-        heap_bytes: int = 2097152,
+        heap_bytes: int,
     ) -> Pool: ...
     def close(self) -> None: ...
     @property
@@ -60,16 +74,13 @@ class Pool:
 
 @final
 class Writing:
-    def __new__(
-        cls, pool: Pool, key: Key, job_id: bytes, mirror: str, written: tuple[int, int]
-    ) -> Writing: ...
+    def __new__(cls, pool: Pool, key: Key, job_id: bytes, mirror: str, written: tuple[int, int]) -> Writing: ...
     @property
     def salt(self) -> bytes: ...
     @property
     def commitment(self) -> bytes: ...
-    def seal(
-        self, buffers: Sequence[tuple[str, str, Sequence[int], _Memory]], threads: int
-    ) -> list[_Sealed]: ...
+    def seal(self, buffers: Sequence[tuple[str, str, Sequence[int], _Memory]], threads: int) -> list[_Sealed]: ...
+    def abandon(self) -> None: ...
     def seal_manifest(self, manifest: bytes) -> _Sealed: ...
     def commit(self, name: str, meta: bytes, extents: Sequence[tuple[int, int]]) -> None: ...
 
@@ -84,17 +95,16 @@ class Reading:
         written: tuple[int, int],
         derived: tuple[bytes, bytes],
     ) -> Reading: ...
-    def open(
-        self, buffers: Sequence[tuple[str, str, Sequence[int], _Sealed, _Memory]], threads: int
-    ) -> None: ...
+    def open(self, buffers: Sequence[tuple[str, str, Sequence[int], _Sealed, _Memory]], threads: int) -> None: ...
     def open_manifest(self, sealed: _Sealed) -> bytearray: ...
 
 @final
 class Loading:
-    def __new__(cls, pool: Pool, bytes: int) -> Loading: ...
+    def __new__(cls, pool: Pool, length: int) -> Loading: ...
     @property
     def extent(self) -> tuple[int, int]: ...
     def write(self, at: int, memory: _Memory) -> None: ...
+    def abandon(self) -> None: ...
     def commit(self, name: str, meta: bytes) -> None: ...
 
 @final
@@ -108,9 +118,7 @@ class RecordReader:
         records: tuple[int, int, int],
         extent: tuple[int, int],
     ) -> RecordReader: ...
-    def open(
-        self, indices: Sequence[int], images: _Memory, labels: _Memory, scale: bool, threads: int
-    ) -> None: ...
+    def open(self, indices: Sequence[int], images: _Memory, labels: _Memory, scale: bool, threads: int) -> None: ...
     def verify(self, first: int, count: int, threads: int) -> None: ...
 
 def seal_records(

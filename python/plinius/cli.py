@@ -82,9 +82,7 @@ def seal(*, key: KeyFile, images: str, labels: str, output: str, json: Json = Fa
     with _bar("sealing", quiet=json) as progress:
         header = seal_idx(images, labels, key, output, progress)
     facts = {"path": output, "id": header.id.hex(), "records": header.count, "key_id": header.key_id.hex()}
-    _answer(
-        json, facts, f"wrote {output}: {header.count} records, data set {facts['id']}, key {facts['key_id']}"
-    )
+    _answer(json, facts, f"wrote {output}: {header.count} records, data set {facts['id']}, key {facts['key_id']}")
 
 
 @app.command

@@ -31,9 +31,7 @@ _FRAME_BYTES: Final = 12 + 16
 _FIELDS: Final = struct.Struct("<8sII16s8sQQQ32s32s16s16s16sII4Q2Q")
 _MAX_RECORDS: Final = 1 << 32  # one key, random nonces: NIST SP 800-38D, section 8.3
 _MAX_RECORD_BYTES: Final = 1 << 30
-_DTYPES: Final = frozenset(
-    ("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
-)
+_DTYPES: Final = frozenset(("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"))
 _BLOCK_BYTES: Final = 4 << 20
 
 Progress = Callable[[int, int], None]
@@ -118,9 +116,7 @@ class Header:
         fields = _FIELDS.unpack_from(raw)
         (_, version, size, data_id, key_id, count, image_bytes, label_bytes, salt, commitment) = fields[:10]
         if (version, size) != (_FORMAT_VERSION, HEADER_BYTES):
-            raise ConfigError(
-                f"the data set has format {version}, this release reads {_FORMAT_VERSION}", path=name
-            )
+            raise ConfigError(f"the data set has format {version}, this release reads {_FORMAT_VERSION}", path=name)
         cipher, image_dtype, label_dtype = (f.rstrip(b"\0").decode("ascii", "replace") for f in fields[10:13])
         image_ndim, label_ndim = fields[13:15]
         shapes = fields[15:19][:image_ndim], fields[19:21][:label_ndim]
@@ -129,11 +125,7 @@ class Header:
         as_said = known and (header.image_bytes, header.label_bytes) == (image_bytes, label_bytes)
         if not as_said or header.encode() != raw[:HEADER_BYTES]:
             raise ConfigError("the header of the data set was changed or is damaged", path=name)
-        if (
-            not 0 < count < _MAX_RECORDS
-            or not 0 < image_bytes + label_bytes <= _MAX_RECORD_BYTES
-            or image_bytes == 0
-        ):
+        if not 0 < count < _MAX_RECORDS or not 0 < image_bytes + label_bytes <= _MAX_RECORD_BYTES or image_bytes == 0:
             raise ConfigError(f"the header of the data set is impossible: {count} records", path=name)
         return header
 
@@ -238,9 +230,7 @@ class SealedDataset:
         images, labels = self.batch(indices)
         return list(zip(images, labels, strict=True))
 
-    def batch(
-        self, indices: Sequence[int] | npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Opens records in one call of the core.
 
         Returns:
@@ -265,9 +255,7 @@ class SealedDataset:
             return None
         _, meta, extents = entry
         if bytes(meta) != self.header.encode() or len(extents) != 1:
-            raise IntegrityError(
-                f"{pool.path}: the data set in the pool has another header: one of them was changed"
-            )
+            raise IntegrityError(f"{pool.path}: the data set in the pool has another header: one of them was changed")
         return self._open(pool, key, extents[0], name)
 
     def _load(
@@ -343,9 +331,7 @@ def _permutation(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 def _header_of(images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key) -> Header:
     if images.ndim < 1 or labels.ndim < 1 or len(images) != len(labels):
-        raise ConfigError(
-            f"{len(np.atleast_1d(images))} images and {len(np.atleast_1d(labels))} labels do not pair up"
-        )
+        raise ConfigError(f"{len(np.atleast_1d(images))} images and {len(np.atleast_1d(labels))} labels do not pair up")
     if not 0 < len(images) < _MAX_RECORDS:
         raise ConfigError(f"a data set has 1 to 2^32 - 1 records, not {len(images)}")
     if images.ndim > 5 or labels.ndim > 3:  # noqa: PLR2004 (four and two dimensions behind the count)

@@ -49,13 +49,10 @@ def explain(facts: dict[str, Any]) -> list[str]:
     """The same in sentences, a line each."""
     lines = [f"kernel {facts['kernel']}, {facts['cores']} cores"]
     lines += [
-        f"{name}: {'yes' if has else 'no'} ({_INSTRUCTIONS[name]})"
-        for name, has in facts["instructions"].items()
+        f"{name}: {'yes' if has else 'no'} ({_INSTRUCTIONS[name]})" for name, has in facts["instructions"].items()
     ]
     lines.append(f"write-back on persistent memory: {facts['write_back']}")
-    lines.append(
-        f"a pool at {facts['path']} lies on {facts['medium']}: a commit survives a {facts['durability']}"
-    )
+    lines.append(f"a pool at {facts['path']} lies on {facts['medium']}: a commit survives a {facts['durability']}")
     found = [f"{_TEE_DEVICES[device]} ({device})" for device, has in facts["tee_devices"].items() if has]
     lines.append(
         f"TEE: {', '.join(found) or 'none found'}; this release runs enclaves simulated, without its protection"

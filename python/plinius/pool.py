@@ -54,7 +54,7 @@ class Pool:
         pool = cls.__new__(cls)
         pool.path = name
         with naming(name):
-            pool.core = _core.Pool(fd=descriptor)
+            pool.core = _core.Pool(fd=descriptor, heap_bytes=DEFAULT_HEAP_BYTES)
         return pool
 
     @property

@@ -91,10 +91,7 @@ class Key:
             raise ConfigError(f"cannot write the key file: {error.strerror}", path=name) from None
         text = self.core.expose()
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                if file.write(text) != len(text):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(descriptor)
+            _write_whole(descriptor, text)
             _sync_folder(Path(name).parent)
         except OSError as error:
             Path(name).unlink(missing_ok=True)
@@ -117,6 +114,13 @@ class Key:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is never pickled or copied")
+
+
+def _write_whole(descriptor: int, text: bytearray) -> None:
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        if file.write(text) != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -270,7 +270,7 @@ def parse(body: bytes, expected: type[_M] | object) -> Message:
         EnclaveError: It is none of the expected messages.
     """
     try:
-        message = msgspec.msgpack.decode(body, type=expected)  # type: ignore[arg-type]
+        message = msgspec.msgpack.decode(body, type=expected)
     except (msgspec.MsgspecError, ValueError) as error:
         raise EnclaveError(f"refused a message: {error}") from None
     assert isinstance(message, Message)  # noqa: S101 (the type says so; this tells the checker)

@@ -95,6 +95,8 @@ def test_an_earlier_snapshot_changes_nothing_but_the_speed() -> None:
     reused = {b.spec.name for b in again.buffers for old in earlier.buffers if b is old}
     assert {"model/bias", "arrays/0"} <= reused
     assert not {"model/weight", "arrays/1"} & reused
+    renamed = capture({"other": state["arrays"]}, earlier)
+    assert [b.spec.name for b in renamed.buffers[:2]] == ["other/0", "other/1"]
 
 
 def test_tied_arrays_are_stored_once_and_stay_tied() -> None:

@@ -129,7 +129,7 @@ Point = namedtuple("Point", "x y")
     "value",
     [
         Colour.RED, Level.LOW, Text("a"), Point(1, 2), object(), len, int, lambda: 0, range(3), bytearray(b"a"),
-        defaultdict(lambda: 0), defaultdict(Colour), np.zeros(1, [("a", "i4")])[0], np.zeros(2), iter([]),
+        defaultdict(lambda: 0), defaultdict(Colour), defaultdict(type("list", (), {})), np.zeros(1, [("a", "i4")])[0], np.zeros(2), iter([]),
         np.recarray(1, [("a", "i4")])[0],
     ],
 )  # fmt: skip
@@ -224,6 +224,14 @@ def test_malformed_bytes_are_refused(data: bytes) -> None:
 def test_malformed_nodes_are_refused(node: Any) -> None:
     with pytest.raises(IntegrityError):
         decode(node, lambda tagged: decode_value(*tagged[1:]) if tagged[0] == "torch" else unknown())
+
+
+def test_deep_nodes_are_refused() -> None:
+    node: Any = ["list"]
+    for _ in range(100_000):
+        node = ["list", node]
+    with pytest.raises(IntegrityError):
+        decode(node, lambda tagged: unknown())
 
 
 def test_a_name_that_is_not_unicode_is_refused() -> None:

@@ -1,7 +1,5 @@
 //! Opening what a write attempt sealed.
 
-use std::sync::Arc;
-
 use plinius_pm::{Extent, Pool};
 use plinius_seal::{BulkKey, JobKey, NONCE_BYTES, Salt, TAG_BYTES};
 use zeroize::Zeroize;
@@ -12,24 +10,29 @@ use crate::chunk::{
 use crate::error::{Error, Result};
 use crate::writing::manifest_name;
 
-/// What one write attempt sealed, to be opened with its own key.
+/// What one write attempt sealed, to be opened with its own key. It is given the pool each time, so that whoever still
+/// holds it does not keep the pool open.
 pub struct Reading {
-    pool: Arc<Pool>,
     key: BulkKey,
     context: Context,
 }
 
 impl Reading {
     /// Derives the attempt's key again and compares its commitment.
-    pub fn begin(pool: Arc<Pool>, job_key: &JobKey, context: Context, salt: &Salt, commitment: &[u8]) -> Result<Self> {
+    pub fn begin(job_key: &JobKey, context: Context, salt: &Salt, commitment: &[u8]) -> Result<Self> {
         let key = job_key.derive(salt)?.expect_commitment(commitment);
         let refused = |_| Error::Refused(format!("the mirror {:?}", context.mirror));
-        Ok(Self { pool, key: key.map_err(refused)?, context })
+        Ok(Self { key: key.map_err(refused)?, context })
     }
 
     /// Opens buffers into their targets. Each chunk is verified in private memory before it reaches its target; after
     /// an error the targets hold a mixture, and the caller wipes them.
-    pub fn open<T: Target>(&self, buffers: &[(BufferName, SealedBuffer, T)], threads: usize) -> Result<()> {
+    pub fn open<T: Target>(
+        &self,
+        pool: &Pool,
+        buffers: &[(BufferName, SealedBuffer, T)],
+        threads: usize,
+    ) -> Result<()> {
         for (name, sealed, target) in buffers {
             sealed.check(&name.name, target.len())?;
         }
@@ -40,7 +43,7 @@ impl Reading {
             CHUNK_BYTES + TAG_BYTES,
             |staging, item| {
                 let (name, sealed, target) = &buffers[work[item].buffer];
-                self.open_chunk(&self.context, name, sealed, work[item], staging)?;
+                self.open_chunk(pool, &self.context, name, sealed, work[item], staging)?;
                 target.copy_in(work[item].at, &staging[..work[item].len]);
                 staging.zeroize();
                 Ok(())
@@ -50,32 +53,26 @@ impl Reading {
     }
 
     /// Opens the manifest into private memory.
-    pub fn open_manifest(&self, sealed: &SealedBuffer) -> Result<Vec<u8>> {
+    pub fn open_manifest(&self, pool: &Pool, sealed: &SealedBuffer) -> Result<Vec<u8>> {
         let context = Context { purpose: "manifest", ..self.context.clone() };
         let extent = sealed.extent.ok_or_else(|| Error::Refused("the manifest".into()))?;
         // The length comes from the pool: it is held against the pool's own size first.
-        let len = self.checked_length(extent)?;
+        let len = checked_length(pool, extent)?;
         sealed.check("the manifest", len)?;
         // It grows by what was verified: the length is a claim, and so may not take memory.
         let mut manifest = Vec::new();
         let mut staging = Vec::with_capacity(CHUNK_BYTES + TAG_BYTES);
         for chunk in chunks(std::iter::once(len)) {
-            self.open_chunk(&context, &manifest_name(), sealed, chunk, &mut staging)?;
+            self.open_chunk(pool, &context, &manifest_name(), sealed, chunk, &mut staging)?;
             manifest.extend(&staging[..chunk.len]);
         }
         Ok(manifest)
     }
 
-    fn checked_length(&self, extent: Extent) -> Result<usize> {
-        let (pool_bytes, _) = self.pool.bytes();
-        let refused = || Error::Refused("the manifest".into());
-        let len = usize::try_from(extent.bytes).map_err(|_| refused())?;
-        if extent.bytes <= pool_bytes { Ok(len) } else { Err(refused()) }
-    }
-
     /// Leaves the verified plaintext of a chunk at the start of `staging`.
     fn open_chunk(
         &self,
+        pool: &Pool,
         context: &Context,
         name: &BufferName,
         sealed: &SealedBuffer,
@@ -87,13 +84,20 @@ impl Reading {
         let tag = part::<TAG_BYTES>(&sealed.tags, chunk.index).ok_or_else(refused)?;
         let extent = sealed.extent.ok_or_else(refused)?;
         staging.resize(chunk.len, 0);
-        self.pool.read(extent, chunk.at as u64, staging)?;
+        pool.read(extent, chunk.at as u64, staging)?;
         staging.extend(tag);
         let count = sealed.tags.len() / TAG_BYTES;
         let aad = name.aad(context, count).number(chunk.index as u64);
         self.key.open(&nonce, &aad, staging).map_err(|_| refused())?;
         Ok(())
     }
+}
+
+fn checked_length(pool: &Pool, extent: Extent) -> Result<usize> {
+    let (pool_bytes, _) = pool.bytes();
+    let refused = || Error::Refused("the manifest".into());
+    let len = usize::try_from(extent.bytes).map_err(|_| refused())?;
+    if extent.bytes <= pool_bytes { Ok(len) } else { Err(refused()) }
 }
 
 fn part<const N: usize>(all: &[u8], index: usize) -> Option<[u8; N]> {

@@ -65,11 +65,18 @@ impl Fixture {
         let (salt, commitment) = (*writing.salt(), *writing.commitment());
         let extents = sealed.iter().filter_map(|buffer| buffer.extent).collect();
         writing.commit(&Entry { name: "mirror".into(), meta: vec![], extents }).unwrap();
-        Sealed { contents, sealed, reading: self.reading(context(), &salt, &commitment), salt, commitment }
+        Sealed {
+            pool: self.pool.clone(),
+            contents,
+            sealed,
+            reading: self.reading(context(), &salt, &commitment),
+            salt,
+            commitment,
+        }
     }
 
     fn reading(&self, context: Context, salt: &[u8; 32], commitment: &[u8; 32]) -> Reading {
-        Reading::begin(self.pool.clone(), &self.key, context, salt, commitment).unwrap()
+        Reading::begin(&self.key, context, salt, commitment).unwrap()
     }
 }
 
@@ -80,6 +87,7 @@ impl Drop for Fixture {
 }
 
 struct Sealed {
+    pool: Arc<Pool>,
     contents: Vec<Vec<u8>>,
     sealed: Vec<SealedBuffer>,
     reading: Reading,
@@ -90,7 +98,7 @@ struct Sealed {
 impl Sealed {
     fn open(&self, reading: &Reading, index: usize, name: BufferName, sealed: SealedBuffer) -> Result<Vec<u8>, Error> {
         let buffers = [(name, sealed, Bytes::of(vec![0xee; self.contents[index].len()]))];
-        reading.open(&buffers, 2).map(|()| buffers[0].2.get())
+        reading.open(&self.pool, &buffers, 2).map(|()| buffers[0].2.get())
     }
 }
 
@@ -195,9 +203,8 @@ fn a_chunk_opens_only_as_what_it_was_sealed() {
 fn another_key_or_salt_is_told_by_the_commitment() {
     let fixture = Fixture::new("commitment");
     let written = fixture.seal(&[100]);
-    let begin = |key: &JobKey, salt: &[u8; 32], commitment: &[u8]| {
-        Reading::begin(fixture.pool.clone(), key, context(), salt, commitment).is_ok()
-    };
+    let begin =
+        |key: &JobKey, salt: &[u8; 32], commitment: &[u8]| Reading::begin(key, context(), salt, commitment).is_ok();
     let other = JobKey::generate(Cipher::Aes128Gcm).unwrap();
     assert!(begin(&fixture.key, &written.salt, &written.commitment));
     assert!(!begin(&other, &written.salt, &written.commitment));
@@ -213,13 +220,13 @@ fn a_manifest_of_claimed_length_takes_no_memory_before_its_first_chunk_opened() 
     let manifest = pattern(CHUNK_BYTES + 5);
     let sealed = writing.seal_manifest(Bytes::of(manifest.clone())).unwrap();
     let reading = fixture.reading(context(), writing.salt(), writing.commitment());
-    assert!(reading.open_manifest(&sealed).unwrap() == manifest);
+    assert!(reading.open_manifest(&fixture.pool, &sealed).unwrap() == manifest);
     let claim = Extent { bytes: 1 << 60, ..sealed.extent.unwrap() };
     let longer = SealedBuffer { extent: Some(claim), ..sealed.clone() };
-    assert!(matches!(reading.open_manifest(&longer), Err(Error::Refused(_))));
+    assert!(matches!(reading.open_manifest(&fixture.pool, &longer), Err(Error::Refused(_))));
     let mut swapped = sealed;
     swapped.tags.rotate_left(TAG_BYTES);
-    assert!(matches!(reading.open_manifest(&swapped), Err(Error::Refused(_))));
+    assert!(matches!(reading.open_manifest(&fixture.pool, &swapped), Err(Error::Refused(_))));
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub use error::{Error, Result};
 pub use extent::{EXTENT_ALIGN, Extent};
 pub use medium::{Durability, Medium};
 pub use persist::Flush;
-pub use pool::{DEFAULT_HEAP_BYTES, Options, Pool, Reserved};
+pub use pool::{Options, Pool, Reserved};
 pub use region::Region;
 pub use romulus::{Heap, State};
 pub use status::{Status, medium_of};

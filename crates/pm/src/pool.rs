@@ -17,8 +17,6 @@ use crate::region::Region;
 use crate::romulus::{self, Heap, MainHeap, Transaction};
 use crate::superblock::{CREATING, MAX_HEAP_BYTES, PAGE, Superblock};
 
-/// Length of each of the twin heaps, unless the creator says otherwise.
-pub const DEFAULT_HEAP_BYTES: u64 = 2 << 20;
 /// The pool grows by multiples of this.
 const GROWTH_BYTES: u64 = 64 << 10;
 

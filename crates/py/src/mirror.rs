@@ -28,7 +28,7 @@ pub struct Writing(Mutex<Option<CoreWriting>>);
 impl Writing {
     fn with<T>(&self, work: impl FnOnce(&mut CoreWriting) -> PyResult<T>) -> PyResult<T> {
         let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        work(writing.as_mut().ok_or_else(|| PyRuntimeError::new_err("this attempt was committed"))?)
+        work(writing.as_mut().ok_or_else(|| PyRuntimeError::new_err("this attempt has ended"))?)
     }
 }
 
@@ -79,10 +79,16 @@ impl Writing {
         Ok(tuple(py, &sealed))
     }
 
+    /// Ends the attempt and gives its space back. An error's traceback may hold this for long, and with it the pool.
+    fn abandon(&self, py: Python<'_>) {
+        let writing = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(writing));
+    }
+
     /// Puts the entry `name` into the catalog, owning `extents`, and ends the attempt.
     fn commit(&self, py: Python<'_>, name: String, meta: Vec<u8>, extents: Vec<(u64, u64)>) -> PyResult<()> {
         let writing = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let writing = writing.ok_or_else(|| PyRuntimeError::new_err("this attempt was committed"))?;
+        let writing = writing.ok_or_else(|| PyRuntimeError::new_err("this attempt has ended"))?;
         let extents = extents.into_iter().map(|(offset, bytes)| Extent { offset, bytes }).collect();
         let entry = Entry { name, meta, extents };
         py.detach(|| writing.commit(&entry)).map_err(|error| errors::mirror(py, error))
@@ -91,14 +97,17 @@ impl Writing {
 
 /// The opening of what one attempt wrote.
 #[pyclass(frozen, module = "plinius._core")]
-pub struct Reading(CoreReading);
+pub struct Reading {
+    pool: Py<Pool>,
+    reading: CoreReading,
+}
 
 #[pymethods]
 impl Reading {
     #[new]
     fn new(
         py: Python<'_>,
-        pool: &Pool,
+        pool: Py<Pool>,
         key: &Key,
         job_id: [u8; 16],
         mirror: String,
@@ -107,8 +116,8 @@ impl Reading {
     ) -> PyResult<Self> {
         let (salt, commitment) = (parse_salt(&derived.0)?, derived.1);
         let context = context(job_id, mirror, written);
-        let reading = CoreReading::begin(pool.open(py)?, &key.0, context, &salt, &commitment);
-        reading.map(Self).map_err(|error| errors::mirror(py, error))
+        let reading = CoreReading::begin(&key.0, context, &salt, &commitment);
+        reading.map(|reading| Self { pool, reading }).map_err(|error| errors::mirror(py, error))
     }
 
     /// Opens buffers into their memory; after an error it holds a mixture, which the caller wipes.
@@ -117,12 +126,15 @@ impl Reading {
             Ok((BufferName { name, dtype, shape }, sealed_buffer(sealed)?, Borrowed::write(&memory)?))
         };
         let buffers = buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?;
-        py.detach(|| self.0.open(&buffers, threads)).map_err(|error| errors::mirror(py, error))
+        let pool = self.pool.get().open(py)?;
+        py.detach(|| self.reading.open(&pool, &buffers, threads)).map_err(|error| errors::mirror(py, error))
     }
 
     fn open_manifest<'py>(&self, py: Python<'py>, sealed: SealedVecs) -> PyResult<Bound<'py, PyByteArray>> {
         let sealed = sealed_buffer(sealed)?;
-        let manifest = py.detach(|| self.0.open_manifest(&sealed)).map_err(|error| errors::mirror(py, error))?;
+        let pool = self.pool.get().open(py)?;
+        let manifest =
+            py.detach(|| self.reading.open_manifest(&pool, &sealed)).map_err(|error| errors::mirror(py, error))?;
         Ok(PyByteArray::new(py, &manifest))
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plinius_pm::{DEFAULT_HEAP_BYTES, Entry, Error, Flush, Options, Pool as CorePool, Status};
+use plinius_pm::{Entry, Error, Flush, Options, Pool as CorePool, Status};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -33,7 +33,7 @@ impl Pool {
 impl Pool {
     /// Opens or creates the pool at `path`, or behind the descriptor `fd`, which stays the caller's.
     #[new]
-    #[pyo3(signature = (path=None, fd=None, max_bytes=None, heap_bytes=DEFAULT_HEAP_BYTES))]
+    #[pyo3(signature = (*, path=None, fd=None, max_bytes=None, heap_bytes))]
     fn new(
         py: Python<'_>,
         path: Option<PathBuf>,

@@ -46,9 +46,9 @@ pub struct Loading {
 #[pymethods]
 impl Loading {
     #[new]
-    fn new(py: Python<'_>, pool: Py<Pool>, bytes: u64) -> PyResult<Self> {
+    fn new(py: Python<'_>, pool: Py<Pool>, length: u64) -> PyResult<Self> {
         let core = pool.get().open(py)?;
-        let reserved = py.detach(|| core.reserve(&[bytes])).map_err(|error| errors::pool(py, error))?;
+        let reserved = py.detach(|| core.reserve(&[length])).map_err(|error| errors::pool(py, error))?;
         let extent = *reserved.extents().first().ok_or_else(|| PyRuntimeError::new_err("nothing was reserved"))?;
         Ok(Self { pool, reserved: Mutex::new(Some(reserved)), extent })
     }
@@ -62,21 +62,27 @@ impl Loading {
     fn write(&self, py: Python<'_>, at: u64, memory: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = Borrowed::read(memory)?.to_vec();
         let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        let reserved = reserved.as_ref().ok_or_else(committed)?;
+        let reserved = reserved.as_ref().ok_or_else(ended)?;
         let write = || reserved.write(0, at, &bytes).inspect(|()| reserved.fence());
         py.detach(write).map_err(|error| errors::pool(py, error))
     }
 
+    /// Gives the space back. An error's traceback may hold this for long, and with it the pool.
+    fn abandon(&self, py: Python<'_>) {
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(reserved));
+    }
+
     fn commit(&self, py: Python<'_>, name: String, meta: Vec<u8>) -> PyResult<()> {
-        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(committed)?;
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(ended)?;
         let entry = Entry { name, meta, extents: vec![self.extent] };
         let pool = self.pool.get().open(py)?;
         py.detach(|| pool.commit(&entry, reserved)).map_err(|error| errors::pool(py, error))
     }
 }
 
-fn committed() -> PyErr {
-    PyRuntimeError::new_err("this loading was committed")
+fn ended() -> PyErr {
+    PyRuntimeError::new_err("this loading has ended")
 }
 
 /// Opens records of a data set that lies in a pool.

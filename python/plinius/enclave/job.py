@@ -21,11 +21,6 @@ _MAX_SEED: Final = 1 << 63
 _MAX_THREADS: Final = 1024
 
 
-def default_threads() -> int:
-    """One thread for each core that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 @dataclass(frozen=True)
 class Job:
     """A training job, every option decided.
@@ -59,16 +54,12 @@ class Job:
             IntegrityError: The key is not the job's, or the pool was changed.
         """
         known = read_facts(pool, key, MIRROR_NAME) or {}
-        _refuse_difference(
-            known, "cfg", digest(cfg), f"{asked.cfg_name} is not the cfg of the job in {pool.path}"
-        )
+        _refuse_difference(known, "cfg", digest(cfg), f"{asked.cfg_name} is not the cfg of the job in {pool.path}")
         seed = _option("seed", asked.seed, known, _DEFAULT_SEED, (0, _MAX_SEED))
-        _refuse_difference(
-            known, "seed", seed, f"--seed {seed}: the job in {pool.path} has seed {known.get('seed')}"
-        )
+        _refuse_difference(known, "seed", seed, f"--seed {seed}: the job in {pool.path} has seed {known.get('seed')}")
         steps = _option("steps", asked.steps, known, config.net.max_batches, (1, _MAX_STEPS))
         every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
-        threads = _option("threads", asked.threads, known, default_threads(), (1, _MAX_THREADS))
+        threads = decide_threads(asked.threads, known)
         facts: Facts = {"cfg": digest(cfg), "seed": seed, "steps": steps, "every": every, "threads": threads}
         return cls(config, steps, every, seed, threads, asked.reveal_loss, facts, known)
 
@@ -92,9 +83,16 @@ class Job:
         return self.config.net.batch
 
 
-def _option(
-    name: str, asked: int | None, known: Mapping[str, object], default: int, limits: tuple[int, int]
-) -> int:
+def decide_threads(asked: int | None, known: Facts) -> int:
+    """The threads of the framework: what was asked for, else the job's, else one for each core.
+
+    Raises:
+        ConfigError: The number is out of range.
+    """
+    return _option("threads", asked, known, len(os.sched_getaffinity(0)), (1, _MAX_THREADS))
+
+
+def _option(name: str, asked: int | None, known: Mapping[str, object], default: int, limits: tuple[int, int]) -> int:
     stored = known.get(name)
     value = asked if asked is not None else stored if isinstance(stored, int) else default
     low, high = limits

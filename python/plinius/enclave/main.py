@@ -57,7 +57,7 @@ def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namesp
 
     from plinius.darknet.cfg import parse  # noqa: PLC0415
     from plinius.enclave.inference import infer  # noqa: PLC0415
-    from plinius.enclave.job import Job, default_threads  # noqa: PLC0415
+    from plinius.enclave.job import Job, decide_threads  # noqa: PLC0415
     from plinius.enclave.provisioning import request_key  # noqa: PLC0415
     from plinius.enclave.trainer import train  # noqa: PLC0415
     from plinius.pool import Pool  # noqa: PLC0415
@@ -65,13 +65,13 @@ def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namesp
     def run(options: argparse.Namespace) -> Message:
         cfg = _read_whole(options.cfg, command.cfg_name)
         config = parse(cfg, command.cfg_name)
-        _tell_what_is_not_applied(channel, config.not_applied)
         key = request_key(channel)
         with Pool.from_descriptor(options.pool, command.pool_name) as pool:
             channel.send(PoolOpened(pool.medium, pool.durability))
             if isinstance(command, Infer):
-                torch.set_num_threads(command.threads or default_threads())
+                torch.set_num_threads(decide_threads(command.threads, {}))
                 return infer(config, cfg, pool, key, options.data, channel.send)
+            _tell_what_is_not_applied(channel, config.not_applied)
             job = Job.decide(command, cfg, config, pool, key)
             torch.set_num_threads(job.threads)
             return train(job, pool, key, options.data, channel.send, lambda: _stop_requested(channel))

@@ -39,9 +39,7 @@ class Child:
 def start_enclave(files: Files) -> Child:
     """Starts the enclave process."""
     descriptors = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
-    return _start(
-        "plinius.enclave.main", [f"--{name}={fd}" for name, fd in descriptors.items()], descriptors.values()
-    )
+    return _start("plinius.enclave.main", [f"--{name}={fd}" for name, fd in descriptors.items()], descriptors.values())
 
 
 def start_owner(key_path: str) -> Child:

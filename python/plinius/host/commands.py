@@ -43,12 +43,12 @@ def train(paths: Paths, command: Train, *, restarts: int, json: bool) -> Trainin
     Raises:
         PliniusError: What the enclave or the owner reported.
     """
-    with opened(paths.pool, paths.data, paths.cfg, create_pool=True) as files:
-        with JsonView() if json else TerminalView(paths.pool) as view:
-            supervisor = Supervisor(files, paths.key, view, restarts)
-            outcome = supervisor.run(command)
-            if json:
-                view(outcome)
+    shown = JsonView() if json else TerminalView(paths.pool)
+    with opened(paths.pool, paths.data, paths.cfg, create_pool=True) as files, shown as view:
+        supervisor = Supervisor(files, paths.key, view, restarts)
+        outcome = supervisor.run(command)
+        if json:
+            view(outcome)
     if not isinstance(outcome, Trained):
         raise EnclaveError("the enclave answered another question")
     return TrainingResult(outcome.step, outcome.steps, supervisor.stopped_by)

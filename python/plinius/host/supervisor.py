@@ -71,11 +71,7 @@ class Supervisor:
                 if self.stopped_by is not None:
                     break
                 if left:
-                    self._view(
-                        Notice(
-                            f"the enclave died ({_cause(status)}); starting it again, {left} restarts left"
-                        )
-                    )
+                    self._view(Notice(f"the enclave died ({_cause(status)}); starting it again, {left} restarts left"))
         raise EnclaveError(
             f"the enclave died ({_cause(status)}); what was reported durable is in the pool: "
             "run the same command to go on"
@@ -100,13 +96,17 @@ class Supervisor:
 
     def _relay(self, enclave: Child, owner: Child) -> Message | None:
         """Passes messages on until the enclave has a result or is gone."""
+        handlers: dict[object, Callable[[Child, Child], tuple[Message | None, bool]]] = {
+            enclave.channel: self._from_enclave,
+            owner.channel: self._from_owner,
+            self._wake_reader: self._from_user,
+        }
         with selectors.DefaultSelector() as selector:
-            selector.register(enclave.channel, selectors.EVENT_READ, self._from_enclave)
-            selector.register(owner.channel, selectors.EVENT_READ, self._from_owner)
-            selector.register(self._wake_reader, selectors.EVENT_READ, self._from_user)
+            for source in (enclave.channel, owner.channel, self._wake_reader):
+                selector.register(source, selectors.EVENT_READ)
             while True:
                 for ready, _ in selector.select():
-                    outcome, going_on = ready.data(enclave, owner)
+                    outcome, going_on = handlers[ready.fileobj](enclave, owner)
                     if not going_on and ready.fileobj is owner.channel:
                         selector.unregister(owner.channel)
                     elif not going_on:
@@ -136,7 +136,7 @@ class Supervisor:
                 self._pass_on_stop(enclave)
         return None, message is not None
 
-    def _from_user(self, enclave: Child, owner: Child) -> tuple[None, bool]:
+    def _from_user(self, enclave: Child, _: Child) -> tuple[None, bool]:
         os.read(self._wake_reader, 1)
         self._view(Notice("stopping after the running step; press Ctrl-C again to stop at once"))
         with suppress(EnclaveError):
@@ -155,7 +155,7 @@ class Supervisor:
 
         def on_signal(number: int, _: FrameType | None) -> None:
             self.stopped_by = signal.Signals(number)
-            signal.signal(number, before[number])
+            signal.signal(number, before[self.stopped_by])
             os.write(self._wake_writer, b"s")
 
         before = {number: signal.signal(number, on_signal) for number in signals}

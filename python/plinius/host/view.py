@@ -24,6 +24,7 @@ class JsonView:
     """One line of JSON a message, on standard output."""
 
     def __call__(self, message: wire.Message) -> None:
+        """Prints one message."""
         sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
         sys.stdout.flush()
 

@@ -120,9 +120,7 @@ def newest(pool: Pool, key: Key, name: str) -> Committed | None:
     _, meta, extents = entry
     head = parse_head(bytes(meta))
     if head.key_id != bytes(key.core.id):
-        raise IntegrityError(
-            f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}"
-        )
+        raise IntegrityError(f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}")
     latest = head.generations[0]
     opened = reading(pool, key, head, name, latest.written)
     plaintext = opened.open_manifest(_locate(head, extents, latest.manifest))

@@ -142,7 +142,7 @@ def parse_head(meta: bytes) -> Head:
     _check_format(meta)
     try:
         head = msgspec.msgpack.decode(meta, type=Head)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PoolCorrupt(f"the head of a mirror is damaged ({error}); restore the pool from a copy") from None
     if not head.generations or len(meta) > _MAX_HEAD_BYTES:
         raise PoolCorrupt("the head of a mirror is damaged (no generation); restore the pool from a copy")
@@ -179,7 +179,7 @@ def _check_format(meta: bytes) -> None:
     try:
         fields = msgspec.msgpack.decode(meta, type=list[msgspec.Raw])
         version = msgspec.msgpack.decode(fields[0], type=int)
-    except (msgspec.MsgspecError, ValueError, IndexError):
+    except (msgspec.MsgspecError, ValueError, IndexError, RecursionError):
         return
     if version != FORMAT_VERSION:
         raise PoolVersion(

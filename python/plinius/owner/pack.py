@@ -10,9 +10,7 @@ from plinius.seal import Key
 _IMAGE_NDIM = 3
 
 
-def seal_idx(
-    images_path: str, labels_path: str, key_path: str, output: str, progress: Progress | None
-) -> Header:
+def seal_idx(images_path: str, labels_path: str, key_path: str, output: str, progress: Progress | None) -> Header:
     """Seals a pair of IDX files.
 
     Args:
@@ -28,13 +26,9 @@ def seal_idx(
     key = Key.load(key_path)
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != _IMAGE_NDIM:
-        raise ConfigError(
-            f"images have three dimensions, these {images.ndim}; are these the labels?", path=images_path
-        )
+        raise ConfigError(f"images have three dimensions, these {images.ndim}; are these the labels?", path=images_path)
     if labels.ndim != 1:
-        raise ConfigError(
-            f"labels have one dimension, these {labels.ndim}; are these images?", path=labels_path
-        )
+        raise ConfigError(f"labels have one dimension, these {labels.ndim}; are these images?", path=labels_path)
     if len(images) != len(labels):
         raise ConfigError(f"there are {len(images)} images and {len(labels)} labels", path=labels_path)
     return seal_dataset(images[:, None], labels, key, output, progress=progress)

@@ -57,7 +57,6 @@ def merged(saved: Any, live: Any) -> Any:
         live.update(contents)
         return live
     if type(saved) is list:
-        live[len(saved) :] = []
         live[:] = [*map(merged, saved, live), *saved[len(live) :]]
         return live
     return saved
