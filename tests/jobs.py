@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -181,13 +181,14 @@ class Running:
         self.host.communicate()
 
 
-def child_of(process: int, module: str) -> int | None:
-    """The child that runs a module; None if there is none now."""
+def child_of(process: int, module: str, but: Collection[int] = ()) -> int | None:
+    """The child that runs a module and is none of those; None if there is none now."""
     try:
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:
         return None
-    return next((int(child) for child in children if module in _command_line(int(child))), None)
+    others = (int(child) for child in children if int(child) not in but)
+    return next((child for child in others if module in _command_line(child)), None)
 
 
 def is_alive(process: int) -> bool:

@@ -57,7 +57,8 @@ class Training:
             self.mirror.save(step)
 
     def step(self) -> None:
-        inputs = torch.randn(5, 4, generator=self.generator) * random.random() + np.random.rand()  # noqa: NPY002
+        scale, shift = random.random(), np.random.rand()  # noqa: S311 (the generators that are mirrored)
+        inputs = torch.randn(5, 4, generator=self.generator) * scale + shift
         self.optimizer.zero_grad()
         self.model(inputs).square().sum().backward()
         self.optimizer.step()
@@ -76,7 +77,7 @@ class Training:
         }
         rates = [group["lr"] for group in optimizer["param_groups"]]
         generators = (random.getstate(), torch.get_rng_state().tolist(), self.generator.get_state().tolist())
-        numpys = str(np.random.get_state())  # noqa: NPY002 (the global generator is what is mirrored)
+        numpys = str(np.random.get_state())
         return self.weights(), moments, rates, self.scheduler.last_epoch, generators, numpys
 
     def zeroed(self) -> bool:
@@ -88,7 +89,7 @@ class Training:
 
 def seed_all(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

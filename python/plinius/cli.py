@@ -37,6 +37,7 @@ app = App(
     name="plinius",
     help="Secure and persistent machine-learning training.",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
     help_epilogue="Exit codes: 0 done, 1 anything else, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged "
     "pool, 8 pool version, 9 integrity, 10 rollback, 11 attestation, 12 enclave, 128+n stopped by signal n (durably).",
 )

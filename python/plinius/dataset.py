@@ -180,6 +180,7 @@ class SealedDataset:
         pool: Where it lies. It is loaded there once, every tag checked; afterwards it is simply there.
         key: The key that it was sealed with.
         source: The sealed file: a path, or a descriptor that is open for reading.
+        name: What error messages call the source; without it, its path.
         progress: Called while it is loaded.
 
     Raises:
@@ -189,9 +190,15 @@ class SealedDataset:
     """
 
     def __init__(
-        self, pool: Pool, key: Key, source: str | os.PathLike[str] | int, *, progress: Progress | None = None
+        self,
+        pool: Pool,
+        key: Key,
+        source: str | os.PathLike[str] | int,
+        *,
+        name: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        name = f"descriptor {source}" if isinstance(source, int) else os.fspath(source)
+        name = name or (f"descriptor {source}" if isinstance(source, int) else os.fspath(source))
         self._threads = len(os.sched_getaffinity(0))
         try:
             with open(source, "rb", buffering=0, closefd=not isinstance(source, int), opener=_open_at_once) as file:
@@ -263,7 +270,24 @@ class SealedDataset:
     ) -> _core.RecordReader:
         with naming(pool.path):
             loading = _core.Loading(pool.core, self.header.count * self.header.sealed_bytes)
-        reader = self._open(pool, key, loading.extent, name)
+        try:
+            reader = self._open(pool, key, loading.extent, name)
+            self._fill(loading, reader, file, name, progress)
+            with naming(pool.path):
+                loading.commit(f"data/{self.id}", self.header.encode())
+        except BaseException:
+            loading.abandon()
+            raise
+        return reader
+
+    def _fill(
+        self,
+        loading: _core.Loading,
+        reader: _core.RecordReader,
+        file: BinaryIO | Any,
+        name: str,
+        progress: Progress | None,
+    ) -> None:
         block = max(1, _BLOCK_BYTES // self.header.sealed_bytes)
         for first in range(0, self.header.count, block):
             records = min(block, self.header.count - first)
@@ -273,9 +297,6 @@ class SealedDataset:
                 reader.verify(first, records, self._threads)
             if progress:
                 progress(first + records, self.header.count)
-        with naming(pool.path):
-            loading.commit(f"data/{self.id}", self.header.encode())
-        return reader
 
     def _open(self, pool: Pool, key: Key, extent: tuple[int, int], name: str) -> _core.RecordReader:
         header = self.header

@@ -236,9 +236,9 @@ class Channel:
             EnclaveError: What came is not one of these.
         """
         header = self._read(_LENGTH.size)
-        if not header:
+        if len(header) < _LENGTH.size:
             return None
-        (length,) = _LENGTH.unpack(header.ljust(_LENGTH.size, b"\xff"))
+        (length,) = _LENGTH.unpack(header)
         if length > MAX_FRAME_BYTES:
             raise EnclaveError(f"refused a message of {length} bytes: the limit is {MAX_FRAME_BYTES}")
         body = self._read(length)

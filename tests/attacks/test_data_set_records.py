@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from small_training import flip, read_at, rewrite_entry, write_at
 
 COUNT = 12
 RECORD = 12 + 16 + 20 + 1
+SHAPE_AT = 184
 
 
 @pytest.fixture
@@ -60,6 +62,13 @@ def test_every_changed_byte_of_the_header_is_refused(sealed: Path, key: Key) -> 
         flip(sealed, at)
         refusal(sealed, key)
         flip(sealed, at)
+
+
+@pytest.mark.parametrize("size", [0, 2**32, 2**63, 2**64 - 1])
+def test_an_impossible_shape_is_refused(sealed: Path, key: Key, size: int) -> None:
+    assert struct.unpack("<4Q", read_at(sealed, SHAPE_AT, 32)) == (4, 5, 0, 0)
+    write_at(sealed, SHAPE_AT, struct.pack("<Q", size))
+    assert "header of the data set was changed" in refusal(sealed, key)
 
 
 def test_records_swapped(sealed: Path, key: Key) -> None:
@@ -124,7 +133,7 @@ def test_records_swapped_in_the_pool_and_extents_of_another_length(sealed: Path,
     pool_path = sealed.with_name("job.pool")
     with Pool(pool_path) as pool:
         SealedDataset(pool, key, sealed)
-        ((name, meta, [(offset, length)]),) = pool.core.entries()
+        ((name, _, [(offset, _)]),) = pool.core.entries()
     record = read_at(pool_path, offset, RECORD)
     write_at(pool_path, offset, read_at(pool_path, offset + RECORD, RECORD))
     write_at(pool_path, offset + RECORD, record)

@@ -26,6 +26,7 @@ def test_a_resumed_training_ends_with_the_bytes_of_one_that_was_not_interrupted(
     done = inside(*trained.train("--json"))
     (started,) = done.of("Started")
     assert (started["step"], started["resumed"]) == (4, True)
+    assert any(notice["text"].startswith("rollback is not detected") for notice in done.of("Notice"))
     whole = trained.but(pool=folder / "whole.pool")
     assert [m["step"] for m in inside(*whole.train("--steps", 4, "--json")).of("Progress")] == [1, 2, 3, 4]
     at_once = trained.but(pool=folder / "at-once.pool")

@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_left_behind(path: Path) -> N
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="missing/job.key: cannot write"):
+    with pytest.raises(ConfigError, match=r"missing/job\.key: cannot write"):
         Key.generate().save(tmp_path / "missing" / "job.key")
 
 
@@ -137,7 +137,7 @@ def test_every_changed_byte_and_every_cut_is_refused(path: Path) -> None:
 
 
 def test_an_unknown_cipher_is_named() -> None:
-    with pytest.raises(ConfigError, match="'aes-512'.*aes-128-gcm"):
+    with pytest.raises(ConfigError, match=r"'aes-512'.*aes-128-gcm"):
         Key.generate("aes-512")
 
 

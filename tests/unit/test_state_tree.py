@@ -129,7 +129,8 @@ Point = namedtuple("Point", "x y")
     "value",
     [
         Colour.RED, Level.LOW, Text("a"), Point(1, 2), object(), len, int, lambda: 0, range(3), bytearray(b"a"),
-        defaultdict(lambda: 0), defaultdict(Colour), defaultdict(type("list", (), {})), np.zeros(1, [("a", "i4")])[0], np.zeros(2), iter([]),
+        defaultdict(lambda: 0), defaultdict(Colour),
+        defaultdict(type("list", (), {})), np.zeros(1, [("a", "i4")])[0], np.zeros(2), iter([]),
         np.recarray(1, [("a", "i4")])[0],
     ],
 )  # fmt: skip

@@ -12,6 +12,8 @@ const OPTIONS: Options = Options { max_bytes: None, heap_bytes: 4096, pool_id: [
 
 /// Everything that a pool holds: each entry's public bytes and the bytes of its extents.
 type Contents = BTreeMap<String, (Vec<u8>, Vec<Vec<u8>>)>;
+/// Something that a writer does.
+type Step<'a> = &'a dyn Fn(&Arc<Pool<Recording>>);
 
 fn open(bytes: &[u8]) -> Arc<Pool<Recording>> {
     open_on(Recording::holding(bytes))
@@ -47,7 +49,7 @@ fn put(pool: &Arc<Pool<Recording>>, name: &str, fill: u8, sizes: &[u64]) {
 
 /// Runs steps one after the other on a recorded medium. Each image of a crash must hold what there was after the last
 /// finished step or after the running one.
-fn explore(start: &[u8], steps: &[&dyn Fn(&Arc<Pool<Recording>>)]) -> Vec<Image> {
+fn explore(start: &[u8], steps: &[Step<'_>]) -> Vec<Image> {
     let region = Recording::holding(start);
     region.record();
     let pool = open_on(region.clone());
@@ -74,7 +76,7 @@ fn created() -> Vec<u8> {
 }
 
 /// Every kind of step: first, replaced by larger (the pool grows), by smaller, a second entry, replaced again.
-const STEPS: [&dyn Fn(&Arc<Pool<Recording>>); 5] = [
+const STEPS: [Step<'_>; 5] = [
     &|pool| put(pool, "a", 1, &[5000]),
     &|pool| put(pool, "a", 2, &[70_000, 100]),
     &|pool| put(pool, "a", 3, &[64]),

@@ -21,11 +21,12 @@ _BATCH: Final = 250
 
 
 def infer(
-    config: Config, cfg: bytes, pool: Pool, key: Key, data_fd: int, report: Callable[[Message], None]
+    config: Config, cfg: bytes, pool: Pool, key: Key, source: tuple[int, str], report: Callable[[Message], None]
 ) -> Inferred:
-    """Classifies a whole data set and counts what is right."""
+    """Classifies a whole data set, given as a descriptor and its name, and counts what is right."""
     training, step = restore_model(config, cfg, pool, key)
-    data = SealedDataset(pool, key, data_fd, progress=lambda done, total: report(Loading(done, total)))
+    data_fd, name = source
+    data = SealedDataset(pool, key, data_fd, name=name, progress=lambda done, total: report(Loading(done, total)))
     check_images(config, data.header.image_shape)
     began_s = time.perf_counter()
     correct = 0

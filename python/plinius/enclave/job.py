@@ -32,6 +32,7 @@ class Job:
         seed: Of initialization, order and dropout.
         threads: Of the framework.
         reveal_loss: Report the loss to the untrusted host.
+        data_name: What error messages call the data set.
         facts: What identifies the job, sealed into its mirror.
         known: The facts that the pool holds already; empty for a new job.
     """
@@ -42,6 +43,7 @@ class Job:
     seed: int
     threads: int
     reveal_loss: bool
+    data_name: str
     facts: Facts
     known: Facts
 
@@ -61,7 +63,7 @@ class Job:
         every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
         threads = decide_threads(asked.threads, known)
         facts: Facts = {"cfg": digest(cfg), "seed": seed, "steps": steps, "every": every, "threads": threads}
-        return cls(config, steps, every, seed, threads, asked.reveal_loss, facts, known)
+        return cls(config, steps, every, seed, threads, asked.reveal_loss, asked.data_name, facts, known)
 
     def bound_to(self, data_id: str) -> Job:
         """The same job with its data set among its facts.

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from plinius import process
-from plinius.errors import EnclaveError, PliniusError
+from plinius.errors import ConfigError, PliniusError
 from plinius.wire import Channel, Failed, Infer, Message, Notice, PoolOpened, Stop, Train
 
 _MAX_CFG_BYTES: Final = 1 << 20
@@ -70,7 +70,7 @@ def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namesp
             channel.send(PoolOpened(pool.medium, pool.durability))
             if isinstance(command, Infer):
                 torch.set_num_threads(decide_threads(command.threads, {}))
-                return infer(config, cfg, pool, key, options.data, channel.send)
+                return infer(config, cfg, pool, key, (options.data, command.data_name), channel.send)
             _tell_what_is_not_applied(channel, config.not_applied)
             job = Job.decide(command, cfg, config, pool, key)
             torch.set_num_threads(job.threads)
@@ -90,7 +90,7 @@ def _read_whole(descriptor: int, name: str) -> bytes:
     """The cfg is read once, and these bytes are both measured and parsed."""
     content = os.pread(descriptor, _MAX_CFG_BYTES + 1, 0)
     if len(content) > _MAX_CFG_BYTES:
-        raise EnclaveError(f"{name}: a cfg has at most {_MAX_CFG_BYTES} bytes")
+        raise ConfigError(f"a cfg has at most {_MAX_CFG_BYTES} bytes", path=name)
     return content
 
 

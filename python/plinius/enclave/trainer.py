@@ -18,7 +18,7 @@ def train(
     job: Job, pool: Pool, key: Key, data_fd: int, report: Callable[[Message], None], stop: Callable[[], bool]
 ) -> Trained:
     """Trains until the job's last step, or until `stop` says so; every step that is reported durable is durable."""
-    data = SealedDataset(pool, key, data_fd, progress=lambda done, total: report(Loading(done, total)))
+    data = SealedDataset(pool, key, data_fd, name=job.data_name, progress=lambda *counts: report(Loading(*counts)))
     check_images(job.config, data.header.image_shape)
     job = job.bound_to(data.id)
     training = Training.start(job.config, job.seed)

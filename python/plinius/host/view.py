@@ -55,6 +55,7 @@ class TerminalView:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
+            disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
         self._described = ""

@@ -25,6 +25,7 @@ from plinius.mirror.manifest import (
 )
 from plinius.pool import Pool, naming
 from plinius.seal import Key
+from plinius.state import Snapshot
 
 Facts: TypeAlias = Mapping[str, str | int | float | None]
 
@@ -83,6 +84,7 @@ class Mirror:
         self._facts = dict(facts or {})
         self._state = state
         self._committed: Committed | None = None
+        self._snapshot: Snapshot | None = None  # of the last save: it makes the next one faster
         self._epoch = 1
         self._torn = False
         self._threads = len(os.sched_getaffinity(0))
@@ -148,7 +150,7 @@ class Mirror:
 
     def close(self) -> None:
         """Lets go of the state. What was saved is durable already; the pool stays open."""
-        self._state = {}
+        self._state, self._snapshot = {}, None
 
     def __enter__(self) -> Mirror:
         return self
@@ -177,10 +179,25 @@ class Mirror:
             raise ConfigError(f"step {step} is not above the latest saved step {latest}; steps only go forward")
 
     def _write(self, step: int, before: Committed | None) -> Committed:
-        snapshot = state.capture(self._state)
+        self._snapshot = snapshot = state.capture(self._state, self._snapshot)
         job_id = before.head.job_id if before else secrets.token_bytes(JOB_ID_BYTES)
         version = before.manifest.version + 1 if before else 1
         writing = _core.Writing(self._pool.core, self._key.core, job_id, self.name, (version, step))
+        try:
+            return self._seal(writing, snapshot, job_id, version, step, before.digest if before else b"")
+        except BaseException:
+            writing.abandon()
+            raise
+
+    def _seal(
+        self,
+        writing: _core.Writing,
+        snapshot: Snapshot,
+        job_id: bytes,
+        version: int,
+        step: int,
+        predecessor: bytes,
+    ) -> Committed:
         sealed = writing.seal(
             [(b.spec.name, b.spec.dtype, b.spec.shape, b.memory) for b in snapshot.buffers], self._threads
         )
@@ -195,7 +212,7 @@ class Mirror:
             version=version,
             epoch=self._epoch,
             step=step,
-            predecessor=before.digest if before else b"",
+            predecessor=predecessor,
             anchored=None,
             kept=[],
             facts=self._facts,

@@ -59,10 +59,14 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str) -> int:
 
 def _read_cfg(path: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
-            return file.read(_MAX_CFG_BYTES)
+        # Non-blocking, so that a named pipe cannot hang us.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 (descriptor)
+            content = file.read(_MAX_CFG_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read the cfg: {error.strerror}", path=path) from None
+    if len(content) > _MAX_CFG_BYTES:
+        raise ConfigError(f"a cfg has at most {_MAX_CFG_BYTES} bytes", path=path)
+    return content
 
 
 def _write_whole(path: str, content: bytes) -> None:

@@ -44,7 +44,11 @@ def read_idx(path: str) -> npt.NDArray[Any]:
     needed = start + math.prod(shape) * dtype.itemsize
     if len(content) != needed:
         raise ConfigError(f"this IDX file has {len(content)} bytes, its header says {needed}", path=path)
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    except ValueError as error:
+        raise ConfigError(f"this IDX file has a shape that no array has: {error}", path=path) from None
+    return values.astype(dtype.newbyteorder("="))
 
 
 def _read(path: str) -> bytes:

@@ -1,0 +1,146 @@
+"""Usage errors, and files that are never overwritten: one line each, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jobs import PLINIUS, Job, contents, must
+from plinius.cli import EXIT_CODES, exit_code
+from plinius.errors import PliniusError
+
+USAGE, OPTION_OR_FILE = 2, 3
+
+Refusal = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "trian"),
+        (["train"], "cfg"),
+        (["train", "net.cfg", "--pool", "p", "--data", "d"], "--key"),
+        (["seal", "--key", "k", "--images", "i"], "--labels"),
+        (["keygen"], "path"),
+        (["keygen", "a", "b"], "b"),
+        (["status"], "pool"),
+    ],
+)
+def test_a_command_that_is_not_complete(refusal: Refusal, arguments: list[str], words: str) -> None:
+    line = refusal(USAGE, *arguments)
+    assert words in line.lower().replace("cfg.", "")
+    assert line.endswith("see: plinius --help")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--stepz", "3"],
+        ["--steps", "abc"],
+        ["--steps", "0"],
+        ["--steps", "-5"],
+        ["--steps", "9" * 30],
+        ["--every", "0"],
+        ["--seed", "-1"],
+        ["--seed", "9" * 30],
+        ["--threads", "0"],
+        ["--restarts", "-1"],
+        ["--reveal", "weights"],
+    ],
+)
+def test_an_option_that_is_wrong(refusal: Refusal, job: Job, options: list[str]) -> None:
+    line = refusal(USAGE, *job.train(), *options)
+    assert options[0] in line
+    assert not job.pool.exists()
+
+
+def test_a_number_that_is_too_large_is_refused_by_the_enclave(refusal: Refusal, job: Job) -> None:
+    for option in ("--steps", "--every"):
+        assert refusal(OPTION_OR_FILE, *job.train(option, 1 << 62)).startswith(f"{option} {1 << 62}: choose a number")
+    assert refusal(OPTION_OR_FILE, *job.train()[:-1], 5000).startswith("--threads 5000: choose a number")
+
+
+def test_a_cipher_that_does_not_exist(refusal: Refusal, folder: Path) -> None:
+    assert "aes-256-gcm" in refusal(OPTION_OR_FILE, "keygen", folder / "k", "--cipher", "rot13")
+    assert not (folder / "k").exists()
+
+
+def test_key_files_are_never_overwritten(refusal: Refusal, files: Path, folder: Path) -> None:
+    existing = shutil.copyfile(files / "job.key", folder / "job.key")
+    assert "never overwritten" in refusal(OPTION_OR_FILE, "keygen", existing)
+    assert existing.read_bytes() == (files / "job.key").read_bytes()
+
+
+def test_a_key_that_others_may_read(refusal: Refusal, job: Job, folder: Path) -> None:
+    open_to_all = Path(shutil.copyfile(job.key, folder / "open.key"))
+    open_to_all.chmod(0o644)
+    assert refusal(OPTION_OR_FILE, *job.but(key=open_to_all).train()) == (
+        f"{open_to_all}: others may read this key file; run: chmod 600 {open_to_all}"
+    )
+
+
+def seal_command(files: Path, output: Path, images: str = "images.idx", labels: str = "labels.idx") -> list[object]:
+    return ["seal", "--key", files / "job.key", "--images", files / images, "--labels", files / labels, "--output", output]
+
+
+def test_images_and_labels_in_each_others_place(refusal: Refusal, files: Path, folder: Path) -> None:
+    exchanged = seal_command(files, folder / "d", images="labels.idx", labels="images.idx")
+    assert refusal(OPTION_OR_FILE, *exchanged) == (
+        f"{files / 'labels.idx'}: images have three dimensions, these 1; are these the labels?"
+    )
+    twice = seal_command(files, folder / "d", labels="images.idx")
+    assert "are these images?" in refusal(OPTION_OR_FILE, *twice)
+    assert contents(folder) == {}
+
+
+def test_an_existing_data_set_is_not_overwritten(refusal: Refusal, files: Path) -> None:
+    before = contents(files)
+    assert "this file exists" in refusal(OPTION_OR_FILE, *seal_command(files, files / "data.sealed"))
+    assert contents(files) == before
+
+
+@pytest.mark.parametrize("name", ["model.txt", "model", "model.weights.bak"])
+def test_an_export_of_an_unknown_format(refusal: Refusal, trained: Job, folder: Path, name: str) -> None:
+    line = refusal(OPTION_OR_FILE, *trained.export(folder / name))
+    assert line == f"{folder / name}: export to a name that ends in .weights or .safetensors"
+
+
+def test_an_export_does_not_overwrite(refusal: Refusal, trained: Job, folder: Path) -> None:
+    (folder / "model.weights").write_bytes(b"precious")
+    assert "this file exists" in refusal(OPTION_OR_FILE, *trained.export(folder / "model.weights"))
+    assert (folder / "model.weights").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("command", ["seal", "export", "keygen"])
+def test_an_output_in_a_folder_that_does_not_exist(
+    refusal: Refusal, files: Path, trained: Job, folder: Path, command: str
+) -> None:
+    output = folder / "nowhere" / "out.weights"
+    arguments = {"seal": seal_command(files, output), "export": trained.export(output), "keygen": ["keygen", output]}
+    assert "No such file or directory" in refusal(OPTION_OR_FILE, *arguments[command])
+
+
+def test_every_command_has_help() -> None:
+    overview = must("--help").out
+    for command in ("keygen", "seal", "train", "infer", "export", "status", "doctor"):
+        assert command in overview
+    assert "Ctrl-C" in must("train", "--help").out
+
+
+def test_every_error_has_an_exit_code() -> None:
+    kinds = [PliniusError, *EXIT_CODES]
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
+    assert [exit_code(kind("what")) for kind in kinds] == [1, *EXIT_CODES.values()]
+
+
+def test_a_reader_that_is_gone_ends_it_without_a_word() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([PLINIUS, "doctor"], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

@@ -1,0 +1,47 @@
+"""What the host's process loads: neither keys, nor sealing, nor anything that could open what is sealed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SECRETS = (
+    "plinius._core",
+    "plinius.attest",
+    "plinius.darknet",
+    "plinius.dataset",
+    "plinius.enclave",
+    "plinius.mirror",
+    "plinius.owner",
+    "plinius.pool",
+    "plinius.seal",
+    "plinius.state",
+    "cryptography",
+    "torch",
+)
+
+
+def loaded_by(module: str) -> set[str]:
+    """All modules of a fresh process that has imported one."""
+    program = f"import {module}, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["plinius.host.commands", "plinius.cli", "plinius"])
+def test_the_host_loads_nothing_that_sees_a_secret(module: str) -> None:
+    loaded = loaded_by(module)
+    assert module in loaded
+    assert not [name for name in loaded if name.startswith(SECRETS)]
+
+
+def test_the_enclave_loads_what_it_needs() -> None:
+    """So that the test above does not look for names that no process ever has."""
+    loaded = loaded_by("plinius.enclave.trainer, plinius.enclave.provisioning, plinius.owner.main")
+    assert {name for name in SECRETS if name not in loaded} == set()
+
+
+def test_the_enclave_is_hardened_before_it_loads_anything_that_could_be_attacked() -> None:
+    assert not [name for name in loaded_by("plinius.enclave.main") if name.startswith(("torch", "plinius._core"))]
