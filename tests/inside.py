@@ -43,21 +43,23 @@ class _Thread:
         """A thread sees the end of its channel."""
 
 
+def start_thread(serve: Callable[[argparse.Namespace], None], **options: Any) -> Child:
+    """Starts one side of a channel as a thread; what the host gets."""
+    ours, theirs = socket.socketpair()
+    named = argparse.Namespace(channel=theirs.detach(), **options)
+    work: Any = _Thread(lambda: serve(named))
+    return Child(work, Channel(ours))
+
+
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command in this process."""
 
-    def start(serve: Callable[[argparse.Namespace], None], **options: Any) -> Child:
-        ours, theirs = socket.socketpair()
-        named = argparse.Namespace(channel=theirs.detach(), **options)
-        work: Any = _Thread(lambda: serve(named))
-        return Child(work, Channel(ours))
-
     def start_enclave(files: Files) -> Child:
-        return start(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg)
+        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg)
 
     def start_owner(key: str) -> Child:
-        return start(owner.serve, key=key)
+        return start_thread(owner.serve, key=key)
 
     monkeypatch.setattr(supervisor, "start_enclave", start_enclave)
     monkeypatch.setattr(supervisor, "start_owner", start_owner)

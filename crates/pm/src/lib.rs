@@ -8,6 +8,7 @@ extern crate self as plinius_pm;
 
 mod alloc;
 mod catalog;
+mod creation;
 mod error;
 mod extent;
 mod file;

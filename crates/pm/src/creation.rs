@@ -1,0 +1,54 @@
+//! Telling a pool from an empty file, and making one of the other.
+
+use crate::error::{Error, Result};
+use crate::pool::Options;
+use crate::region::Region;
+use crate::romulus;
+use crate::superblock::{CREATING, MAX_HEAP_BYTES, PAGE, Superblock};
+
+pub fn superblock<R: Region>(region: &R) -> Result<Superblock> {
+    if region.len() < 2 * PAGE {
+        return Err(Error::NotAPool("it is too short"));
+    }
+    let mut pages = [0; 2 * PAGE as usize];
+    region.load(0, &mut pages);
+    Superblock::parse(&pages, region.len())
+}
+
+/// An empty file, or one whose creation was cut: nothing but zeros in its one page, or the marker and no superblock.
+pub fn is_new<R: Region>(region: &R) -> bool {
+    if region.is_empty() {
+        return true;
+    }
+    let mut first = [0; PAGE as usize];
+    region.load(0, &mut first);
+    let blank = region.len() == PAGE && first == [0; PAGE as usize];
+    blank || (first.starts_with(CREATING) && superblock(region).is_err())
+}
+
+pub fn create<R: Region>(region: &R, options: Options) -> Result<()> {
+    if !(PAGE..=MAX_HEAP_BYTES).contains(&options.heap_bytes) {
+        let asked = options.heap_bytes;
+        return Err(Error::Misuse(format!("a heap has {PAGE} to {MAX_HEAP_BYTES} bytes, not heap_bytes={asked}")));
+    }
+    let layout = Superblock::new(options.pool_id, options.heap_bytes.next_multiple_of(PAGE));
+    if layout.pool_bytes > options.max_bytes.unwrap_or(u64::MAX) {
+        let (needed_bytes, free_bytes) = (layout.pool_bytes, options.max_bytes.unwrap_or(u64::MAX));
+        let advice = "choose a larger max_bytes or a smaller heap_bytes";
+        return Err(Error::Full { what: "the pool", needed_bytes, free_bytes, advice });
+    }
+    if region.is_empty() {
+        region.grow(PAGE)?;
+    }
+    // ORDER: the marker is durable before anything else, so that a creation that is cut here begins again.
+    region.store(0, CREATING);
+    region.pwb(0, CREATING.len() as u64);
+    region.psync()?;
+    if region.len() < layout.pool_bytes {
+        region.grow(layout.pool_bytes)?;
+    }
+    romulus::format(region, &layout);
+    // ORDER: the heaps are durable before a superblock names them.
+    region.psync()?;
+    layout.store(region)
+}

@@ -1,0 +1,196 @@
+"""Neither the host, nor what it stores, passes on or starts, ever holds the key, the images or the weights."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from inside import Command
+from inside import inside as inside
+from jobs import CFG, Job, Running, child_of, pictures, wait_for
+from plinius import wire
+from plinius.darknet import parse
+from plinius.darknet.training import Training
+from plinius.dataset import batch_indices
+from plinius.status import describe
+
+Needles = Mapping[str, list[bytes]]
+
+WINDOW_BYTES = 16
+"""Long enough that random bytes do not hold it by chance."""
+
+
+@pytest.fixture(scope="module")
+def secrets_of(still_job: Job) -> Needles:
+    """What nobody but enclave and owner may hold, by kind."""
+    secret = still_job.key.read_text().split()[3]
+    images, _ = pictures(256, seed=1)
+    floats = images.astype(np.float32) / 255
+    config = parse(still_job.cfg.read_bytes(), "cfg")
+    tensors = Training.start(config, seed=1).network.state_dict().values()
+    weights = [tensor.numpy().tobytes() for tensor in tensors if tensor.unique().numel() > WINDOW_BYTES]
+    assert len(weights) >= 3
+    return {
+        "the key": [bytes.fromhex(secret)[at : at + WINDOW_BYTES] for at in (0, 16)],
+        "the text of the key": [secret[:32].encode(), secret[32:].encode()],
+        "the images": [image.tobytes()[:WINDOW_BYTES] for image in images],
+        "the images as floats": [image.tobytes()[:WINDOW_BYTES] for image in floats],
+        "the weights": [tensor[at : at + WINDOW_BYTES] for tensor in weights for at in (0, len(tensor) // 2)],
+    }
+
+
+@pytest.fixture(scope="module")
+def still_job(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """It does not learn, so that its weights are known at every step: those that its seed gives."""
+    folder = tmp_path_factory.mktemp("still")
+    (folder / "net.cfg").write_text(CFG.format(batch=8, learning_rate=0, filters=8))
+    return Job(folder / "net.cfg", files / "data.sealed", files / "job.key", folder / "job.pool")
+
+
+@dataclass(frozen=True)
+class Living:
+    """A training that runs: its host and its enclave, both held still."""
+
+    job: Job
+    host: int
+    enclave: int
+
+
+@pytest.fixture(scope="module")
+def living(still_job: Job) -> Iterator[Living]:
+    with Running(*still_job.train("--steps", 1 << 30, "--reveal", "loss")) as running:
+        running.until("Progress", step=20)
+        enclave = running.enclave()
+        for each in (enclave, running.pid):
+            os.kill(each, signal.SIGSTOP)
+        yield Living(still_job, running.pid, enclave)
+
+
+def found(needles: Needles, haystack: Iterable[bytes]) -> set[str]:
+    """The kinds of which at least one needle is somewhere."""
+    missing = dict(needles)
+    for part in haystack:
+        for kind in [kind for kind, each in missing.items() if any(needle in part for needle in each)]:
+            del missing[kind]
+    return set(needles) - set(missing)
+
+
+def memory(process: int) -> Iterator[bytes]:
+    """All private memory of a process that it can write."""
+    with Path(f"/proc/{process}/mem").open("rb", buffering=0) as file:
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            place = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw.p", line)
+            if place:
+                first, end = (int(address, 16) for address in place.groups())
+                file.seek(first)
+                yield file.read(end - first)
+
+
+def in_memory(needles: Needles, process: int) -> set[str]:
+    return found(needles, memory(process))
+
+
+def test_the_memory_of_the_host(living: Living, secrets_of: Needles) -> None:
+    public = {"a path": [str(living.job.data).encode()], "a message": [b'"type":"Progress"']}
+    assert in_memory({**public, **secrets_of}, living.host) == set(public)
+
+
+def test_the_same_search_finds_the_secrets_in_the_enclave(living: Living, secrets_of: Needles) -> None:
+    """So that the test above does not look in the wrong place, or for the wrong bytes."""
+    step = describe(str(living.job.pool))["mirrors"][0]["step"]
+    images = secrets_of["the images as floats"]
+    held = {
+        "the key": secrets_of["the key"][:1],
+        "the images as floats": [images[n] for n in batch_indices(len(images), 1, step - 1, 8)],
+        "the weights": secrets_of["the weights"][:1],
+    }
+    try:
+        assert in_memory(held, living.enclave) == set(held)
+    except PermissionError:
+        pytest.skip("the enclave cannot be read, as it should be; only root can make this positive control")
+
+
+def test_what_the_host_starts_and_opens(living: Living, secrets_of: Needles) -> None:
+    for process in (living.host, living.enclave):
+        about = [Path(f"/proc/{process}/{name}").read_bytes() for name in ("cmdline", "environ")]
+        assert found(secrets_of, about) == set()
+        assert living.job.key not in opened(process)
+    assert opened(living.enclave) - {Path("/dev/null")} == {living.job.pool, living.job.data, living.job.cfg}
+    environment = Path(f"/proc/{living.enclave}/environ").read_bytes().split(b"\0")
+    assert {variable.split(b"=")[0] for variable in environment if variable} == {b"LC_ALL", b"OMP_WAIT_POLICY", b"PATH"}
+
+
+def opened(process: int) -> set[Path]:
+    """The files that a process has open; sockets, pipes and the like are none."""
+    descriptors = Path(f"/proc/{process}/fd").iterdir()
+    return {path for path in (descriptor.readlink() for descriptor in descriptors) if path.is_absolute()}
+
+
+def test_what_lies_in_the_files(living: Living, secrets_of: Needles) -> None:
+    identity = bytes.fromhex(living.job.key.read_text().split()[2])
+    for file in (living.job.pool, living.job.data):
+        content = file.read_bytes()
+        assert identity in content
+        assert found(secrets_of, [content]) == set()
+
+
+def test_what_an_exported_model_holds(inside: Command, living: Living, secrets_of: Needles, tmp_path: Path) -> None:
+    """The needles are the weights: an exported model, which is in the clear, has them."""
+    copy = living.job.but(pool=tmp_path / "copy.pool")
+    copy.pool.write_bytes(living.job.pool.read_bytes())
+    assert inside(*copy.export(tmp_path / "net.weights")).code == 0
+    assert found(secrets_of, [(tmp_path / "net.weights").read_bytes()]) == {"the weights"}
+
+
+def test_what_passes_through_the_host(
+    inside: Command, still_job: Job, folder: Path, secrets_of: Needles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    send = wire.Channel.send
+
+    def recording(channel: wire.Channel, message: wire.Message) -> None:
+        sent.append(msgspec.msgpack.encode(message))
+        send(channel, message)
+
+    monkeypatch.setattr(wire.Channel, "send", recording)
+    job = still_job.but(pool=folder / "job.pool")
+    done = inside(*job.train("--steps", 5, "--reveal", "loss", "--json"))
+    assert len(done.of("Progress")) == 5
+    public = {kind: [kind.encode()] for kind in ("Train", "KeyRequest", "Challenge", "Evidence", "KeyRelease", "Progress")}
+    passed = [*sent, done.out.encode(), done.err.encode()]
+    assert found({**public, **secrets_of}, passed) == set(public)
+
+
+@pytest.mark.parametrize("module", ["plinius.enclave.main", "plinius.owner.main"])
+def test_the_trusted_processes_leave_no_core(still_job: Job, folder: Path, module: str) -> None:
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    if most == 0:
+        pytest.skip("this machine allows no core dumps at all")
+    job = still_job.but(pool=folder / "job.pool")
+
+    def core_limit(process: int) -> str:
+        (line,) = [x for x in Path(f"/proc/{process}/limits").read_text().splitlines() if "core file" in x]
+        return " ".join(line.split()[4:6])
+
+    allow = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_CORE, (most, most))}
+    with Running(*job.train(), **allow) as running:
+        child = wait_for(lambda: child_of(running.pid, module))
+        assert core_limit(running.pid) != "0 0"
+        wait_for(lambda: core_limit(child) == "0 0", within_s=5)
+
+
+def test_a_process_that_leaves_no_traces_is_not_dumpable() -> None:
+    program = "import ctypes; from plinius import process; {}print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    for hardening, dumpable in (("", "1"), ("process.leave_no_traces(); ", "0")):
+        command = [sys.executable, "-I", "-c", program.format(hardening)]
+        assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == dumpable
