@@ -1,6 +1,7 @@
 """The command line with enclave and owner as threads of the test: what takes seconds as processes takes milliseconds.
 
-Everything but the start of the two processes, and their hardening, is the real code: command, host, messages, owner, enclave.
+Everything but the start of the two processes, and their hardening, is the real code: command, host, messages, owner,
+enclave.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -30,7 +33,7 @@ class _Thread:
     """What the host uses of a process."""
 
     def __init__(self, work: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread = threading.Thread(target=_ending, args=[work], daemon=True)
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> int:
@@ -41,6 +44,11 @@ class _Thread:
 
     def kill(self) -> None:
         """A thread sees the end of its channel."""
+
+
+def _ending(work: Callable[[], None]) -> None:
+    with suppress(SystemExit):  # a process would end so, and a thread may
+        work()
 
 
 def start_thread(serve: Callable[[argparse.Namespace], None], **options: Any) -> Child:
@@ -54,6 +62,8 @@ def start_thread(serve: Callable[[argparse.Namespace], None], **options: Any) ->
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command in this process."""
+    # The enclave shows warnings in its own way, and here it is a thread of this process.
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
     def start_enclave(files: Files) -> Child:
         return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg)

@@ -258,7 +258,9 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"plinius: {text}\n")
+    """Prints an error in one line. It may quote what anybody wrote: nothing in it commands the terminal."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    sys.stderr.write(f"plinius: {shown}\n")
 
 
 if __name__ == "__main__":

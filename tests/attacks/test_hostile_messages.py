@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from inside import Command, start_thread
-from inside import inside as inside
 from jobs import Job, line_of
 from plinius.attest import simulated
 from plinius.attest.release import seal_key
@@ -59,14 +59,17 @@ HALF = struct.pack("<I", 100) + b"half"
 @contextmanager
 def talk_to(serve: Callable[[argparse.Namespace], None], **options: object) -> Iterator[tuple[Channel, socket.socket]]:
     """Our end of a channel to a process's code, which runs as a thread and must be at its end afterwards."""
-    ours, theirs = socket.socketpair()
-    ours.settimeout(20)
-    thread = threading.Thread(target=serve, args=[argparse.Namespace(channel=theirs.detach(), **options)], daemon=True)
-    thread.start()
-    with ours:
-        yield Channel(ours), ours
-    thread.join(20)
-    assert not thread.is_alive()
+    served = start_thread(serve, **options)
+    with served.channel._socket as ours:
+        ours.settimeout(20)
+        yield served.channel, ours
+    served.process.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def warnings_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The enclave shows warnings in its own way, and here it is a thread of this process."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
 
 # A hostile enclave, or host, and the owner.
@@ -105,7 +108,7 @@ def public_key(enclave_key: X25519PrivateKey) -> bytes:
 
 
 def test_honest_evidence_gets_the_key(files: Path, public_key: bytes) -> None:
-    """The same steps as in the tests below."""
+    """By the same steps as in the tests below."""
     with challenged(files / "job.key") as (channel, challenge):
         channel.send(Evidence(simulated.attest(bound_to(challenge, public_key)), public_key))
         assert isinstance(channel.receive(FromOwner), KeyRelease)
@@ -151,7 +154,9 @@ def test_malformed_evidence_is_refused(files: Path, public_key: bytes, evidence:
         assert refusal(channel) == "EvidenceError"
 
 
-@pytest.mark.parametrize("request_", [KeyRequest(PROTOCOL_VERSION + 1, simulated.TEE), KeyRequest(PROTOCOL_VERSION, "sgx")])
+@pytest.mark.parametrize(
+    "request_", [KeyRequest(PROTOCOL_VERSION + 1, simulated.TEE), KeyRequest(PROTOCOL_VERSION, "sgx")]
+)
 def test_an_unknown_protocol_or_tee_is_refused(files: Path, request_: KeyRequest) -> None:
     with talk_to(owner.serve, key=str(files / "job.key")) as (channel, _):
         channel.send(request_)
@@ -160,7 +165,9 @@ def test_an_unknown_protocol_or_tee_is_refused(files: Path, request_: KeyRequest
 
 @pytest.mark.parametrize("content", [GARBAGE, HUGE, HALF, b""])
 @pytest.mark.parametrize("after_the_challenge", [False, True])
-def test_garbage_and_an_early_end_leave_the_owner_silent(files: Path, content: bytes, after_the_challenge: bool) -> None:
+def test_garbage_and_an_early_end_leave_the_owner_silent(
+    files: Path, content: bytes, after_the_challenge: bool
+) -> None:
     with talk_to(owner.serve, key=str(files / "job.key")) as (channel, raw):
         if after_the_challenge:
             channel.send(KeyRequest(PROTOCOL_VERSION, simulated.TEE))
@@ -252,19 +259,19 @@ def test_a_replayed_release_does_not_open(key: Key) -> None:
 
 
 def test_a_changed_release_does_not_open(key: Key) -> None:
-    length = 0
-    at = 0
-    while at <= length:
+    def answer_to(change: Callable[[bytearray], bytes | bytearray]) -> object:
         asking = Asking()
-        sealed = bytearray(seal_key(key, *asking.challenge()))
-        length = len(sealed)
-        changed = sealed[:-1] if at == length else sealed
-        if at < length:
-            changed[at] ^= 1
-        asking.channel.send(KeyRelease(bytes(changed)))
-        assert isinstance(asking.outcome(), ProvisioningError), at
-        at += 16 if at + 16 < length or at == length else 1
-        at = min(at, length) if at <= length else at
+        asking.channel.send(KeyRelease(bytes(change(bytearray(seal_key(key, *asking.challenge()))))))
+        return asking.outcome()
+
+    def flipped(at: int) -> Callable[[bytearray], bytearray]:
+        return lambda sealed: sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+
+    assert isinstance(answer_to(bytes), Key)
+    for at in (*range(0, 128, 16), -16, -1):
+        assert isinstance(answer_to(flipped(at)), ProvisioningError), at
+    for cut in (lambda sealed: sealed[:-1], lambda sealed: sealed + b"\0", lambda _: b""):
+        assert isinstance(answer_to(cut), ProvisioningError)
 
 
 @pytest.mark.parametrize("content", [GARBAGE, HUGE, HALF, b""])
@@ -300,12 +307,14 @@ def test_a_refusal_names_a_class_of_ours_or_none(name: str, kind: type[PliniusEr
 
 @pytest.mark.parametrize("content", [GARBAGE, HUGE, HALF, b"", b"\0" * 8])
 def test_an_enclave_process_that_gets_garbage_ends(trained_files: Job, content: bytes) -> None:
-    with opened(*(str(path) for path in (trained_files.pool, trained_files.data, trained_files.cfg)), create_pool=False) as f:
+    with opened(
+        *(str(path) for path in (trained_files.pool, trained_files.data, trained_files.cfg)), create_pool=False
+    ) as f:
         process = child.start_enclave(f)
         try:
-            process.channel._socket.sendall(content)  # noqa: SLF001 (a hostile host has the socket)
-            process.channel._socket.shutdown(socket.SHUT_WR)  # noqa: SLF001
-            process.channel._socket.settimeout(20)  # noqa: SLF001
+            process.channel._socket.sendall(content)
+            process.channel._socket.shutdown(socket.SHUT_WR)
+            process.channel._socket.settimeout(20)
             answer = process.channel.receive(FromEnclave)
             assert answer is None or isinstance(answer, Failed)
             assert process.process.wait(timeout=20) == 0
@@ -347,13 +356,14 @@ class Host:
 
 
 @contextmanager
-def commanded(job: Job, steps: int = 1 << 30) -> Iterator[Host]:
+def commanded(job: Job, **options: int | None) -> Iterator[Host]:
     """The enclave's code, told to train."""
+    asked = {"steps": 1 << 30, "every": None, "seed": None, "threads": 1, **options}
     descriptors = {"pool": os.O_RDWR, "data": os.O_RDONLY, "cfg": os.O_RDONLY}
     fds = {name: os.open(getattr(job, name), flags) for name, flags in descriptors.items()}
     try:
         with talk_to(enclave.serve, **fds) as (channel, raw):
-            channel.send(Train("cfg", "data", "pool", steps, None, None, 1, False))
+            channel.send(Train("cfg", "data", "pool", reveal_loss=False, **asked))
             yield Host(job, channel, raw)
     finally:
         for fd in fds.values():
@@ -361,7 +371,9 @@ def commanded(job: Job, steps: int = 1 << 30) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("content", [GARBAGE, HUGE])
-def test_garbage_during_the_training_ends_it_and_what_was_reported_is_durable(trained_files: Job, content: bytes) -> None:
+def test_garbage_during_the_training_ends_it_and_what_was_reported_is_durable(
+    trained_files: Job, content: bytes
+) -> None:
     with commanded(trained_files) as host:
         host.release_the_key()
         host.until(Started)
@@ -404,22 +416,11 @@ def test_an_end_while_the_enclave_asks_for_its_key(trained_files: Job, when: typ
 
 @pytest.mark.parametrize(("option", "value"), [("steps", 0), ("steps", -1), ("seed", -1), ("every", 0), ("threads", 0)])
 def test_the_enclave_checks_the_options_itself(trained_files: Job, option: str, value: int) -> None:
-    fields = {"steps": None, "every": None, "seed": None, "threads": None, option: value}
-    with commanded(trained_files) as host:
-        pass
-    descriptors = [os.open(trained_files.pool, os.O_RDWR), os.open(trained_files.data, 0), os.open(trained_files.cfg, 0)]
-    try:
-        named = dict(zip(("pool", "data", "cfg"), descriptors, strict=True))
-        with talk_to(enclave.serve, **named) as (channel, raw):
-            host = Host(trained_files, channel, raw)
-            channel.send(Train("cfg", "data", "pool", reveal_loss=False, **fields))
-            host.release_the_key()
-            failed = host.until(Failed)
-        assert isinstance(failed, Failed)
-        assert (failed.error, failed.reason.split(":")[0]) == ("ConfigError", f"--{option} {value}")
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+    with commanded(trained_files, **{option: value}) as host:
+        host.release_the_key()
+        failed = host.until(Failed)
+    assert isinstance(failed, Failed)
+    assert (failed.error, failed.reason.split(":")[0]) == ("ConfigError", f"--{option} {value}")
 
 
 # A hostile enclave or owner, and the host.
@@ -461,7 +462,9 @@ def test_an_enclave_may_not_send_what_is_the_owners(with_enclave: Callable[[Scri
 
 
 def test_an_enclave_that_answers_another_question_is_refused(with_enclave: Callable[[Script], str]) -> None:
-    assert with_enclave(lambda channel, _: channel.send(Inferred(1, 2, 1, 0.1))) == "the enclave answered another question"
+    assert (
+        with_enclave(lambda channel, _: channel.send(Inferred(1, 2, 1, 0.1))) == "the enclave answered another question"
+    )
 
 
 def test_an_error_of_an_unknown_class_is_an_error_of_the_enclave(with_enclave: Callable[[Script], str]) -> None:
@@ -470,7 +473,9 @@ def test_an_error_of_an_unknown_class_is_an_error_of_the_enclave(with_enclave: C
 
 
 def test_an_error_in_several_lines_is_shown_in_one(with_enclave: Callable[[Script], str]) -> None:
-    assert with_enclave(lambda channel, _: channel.send(Failed("EnclaveError", "a\nplinius: b\r\nc"))) == "a plinius: b c"
+    assert (
+        with_enclave(lambda channel, _: channel.send(Failed("EnclaveError", "a\nplinius: b\r\nc"))) == "a plinius: b c"
+    )
 
 
 def test_control_characters_do_not_reach_the_terminal(with_enclave: Callable[[Script], str]) -> None:

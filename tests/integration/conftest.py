@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from inside import Command
-from inside import inside as inside
 from jobs import Job, line_of, must
 
 

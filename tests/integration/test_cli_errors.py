@@ -179,7 +179,7 @@ def flipped(content: bytes, at: int) -> bytes:
 
 def test_a_flipped_bit_in_the_key_file(refusal: Refusal, intact: Job) -> None:
     content = intact.key.read_bytes()
-    for at in positions(len(content), random.Random(1)):
+    for at in positions(len(content), random.Random(1)):  # noqa: S311 (a plan that can be repeated)
         intact.key.write_bytes(flipped(content, at))
         if intact.key.read_bytes().split() == content.split():
             continue  # one kind of white space became another
@@ -188,14 +188,14 @@ def test_a_flipped_bit_in_the_key_file(refusal: Refusal, intact: Job) -> None:
 
 def test_a_flipped_bit_in_the_cfg(refusal: Refusal, intact: Job) -> None:
     content = intact.cfg.read_bytes()
-    for at in positions(len(content), random.Random(2)):
+    for at in positions(len(content), random.Random(2)):  # noqa: S311 (a plan that can be repeated)
         intact.cfg.write_bytes(flipped(content, at))
         assert str(intact.cfg) in refusal(OPTION_OR_FILE, *intact.train())
 
 
 def test_a_flipped_bit_in_the_data_of_a_new_job(refusal: Refusal, inside: Command, intact: Job) -> None:
     content = intact.data.read_bytes()
-    for at in [*range(0, 256, 8), *positions(len(content), random.Random(3))]:
+    for at in [*range(0, 256, 8), *positions(len(content), random.Random(3))]:  # noqa: S311 (a plan that can be repeated)
         intact.pool.unlink(missing_ok=True)
         intact.data.write_bytes(flipped(content, at))
         done = inside(*intact.train("--steps", 1))
@@ -228,7 +228,7 @@ def test_a_flipped_bit_in_the_pool_changes_nothing_or_is_refused(inside: Command
 
     expected = use(None)
     assert expected
-    chance = random.Random(4)
+    chance = random.Random(4)  # noqa: S311 (a plan that can be repeated)
     written = chance.sample([at for at, byte in enumerate(content) if byte], FLIPS)
     results = [use(at) for at in [*positions(len(content), chance), *written]]
     assert all(result in (None, expected) for result in results)

@@ -87,7 +87,9 @@ def test_other_data_are_refused(inside: Command, trained: Job, folder: Path, ref
     )
 
 
-def test_another_key_is_refused_by_its_public_name(inside: Command, trained: Job, folder: Path, refusal: Refusal) -> None:
+def test_another_key_is_refused_by_its_public_name(
+    inside: Command, trained: Job, folder: Path, refusal: Refusal
+) -> None:
     other = folder / "other.key"
     assert inside("keygen", other).code == 0
     ours, theirs = (key.read_text().split()[2] for key in (trained.key, other))

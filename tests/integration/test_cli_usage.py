@@ -85,7 +85,8 @@ def test_a_key_that_others_may_read(refusal: Refusal, job: Job, folder: Path) ->
 
 
 def seal_command(files: Path, output: Path, images: str = "images.idx", labels: str = "labels.idx") -> list[object]:
-    return ["seal", "--key", files / "job.key", "--images", files / images, "--labels", files / labels, "--output", output]
+    idx = ["--images", files / images, "--labels", files / labels]
+    return ["seal", "--key", files / "job.key", *idx, "--output", output]
 
 
 def test_images_and_labels_in_each_others_place(refusal: Refusal, files: Path, folder: Path) -> None:

@@ -130,9 +130,7 @@ def test_a_second_trainer_is_refused_and_the_first_goes_on(refusal: Refusal, job
         began_s = time.monotonic()
         line = refusal(BUSY, *job.train("--steps", ENDLESS))
         assert time.monotonic() - began_s < 8
-        assert line == (
-            f"{job.pool}: the pool is open in process {running.enclave()}; wait for it to end or stop it"
-        )
+        assert line == f"{job.pool}: the pool is open in process {running.enclave()}; wait for it to end or stop it"
         running.until("Progress", step=durable_step(job.pool) + 5)
         running.host.send_signal(signal.SIGTERM)
         done = running.end()

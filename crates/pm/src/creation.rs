@@ -6,6 +6,7 @@ use crate::region::Region;
 use crate::romulus;
 use crate::superblock::{CREATING, MAX_HEAP_BYTES, PAGE, Superblock};
 
+/// The superblock of a region, checked.
 pub fn superblock<R: Region>(region: &R) -> Result<Superblock> {
     if region.len() < 2 * PAGE {
         return Err(Error::NotAPool("it is too short"));
@@ -26,6 +27,7 @@ pub fn is_new<R: Region>(region: &R) -> bool {
     blank || (first.starts_with(CREATING) && superblock(region).is_err())
 }
 
+/// Makes a pool of a region that is new. Cut by a crash, it leaves a region that is new again.
 pub fn create<R: Region>(region: &R, options: Options) -> Result<()> {
     if !(PAGE..=MAX_HEAP_BYTES).contains(&options.heap_bytes) {
         let asked = options.heap_bytes;

@@ -10,7 +10,8 @@ use crate::superblock::{STATE_OFFSET, Superblock};
 /// Bytes at the start of the heap that hold its own words, see `docs/design.md`.
 pub const HEAP_HEADER_BYTES: u64 = 64;
 const USED_OFFSET: u64 = 0;
-const COMMITS_OFFSET: u64 = 8;
+/// Where the heap's header counts the transactions.
+pub const COMMITS_OFFSET: u64 = 8;
 
 /// More ranges than this cost more to sort and copy one by one than the whole used heap usually does.
 const MAX_LOGGED_RANGES: usize = 4096;

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::catalog::{self, Entry};
 use crate::error::{Error, Result};
@@ -11,10 +12,12 @@ use crate::file::{MAX_POOL_BYTES, accepts_map_sync};
 use crate::lock;
 use crate::medium::Medium;
 use crate::pool::checked_extents;
-use crate::romulus::{Heap, State, check_used};
+use crate::romulus::{COMMITS_OFFSET, Heap, State, check_used};
 use crate::superblock::{PAGE, STATE_OFFSET, Superblock, word};
 
-/// A writer commits in microseconds; a reader that still meets one each time is looking at damage.
+/// A writer commits in microseconds, and a reader tries in as many; one that fails for so long is looking at damage.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// On a busy machine a reader may not come to try for longer than that.
 const ATTEMPTS: usize = 100;
 
 /// What anybody may know of a pool.
@@ -43,15 +46,16 @@ impl Status {
             Some(file) => file,
             None => Arc::new(open(path)?),
         };
-        let mut attempt = Self::attempt(&file);
-        for _ in 1..ATTEMPTS {
-            if attempt.is_ok() {
-                break;
+        let begun = Instant::now();
+        let mut attempts = 0;
+        loop {
+            let attempt = Self::attempt(&file);
+            attempts += 1;
+            if attempt.is_ok() || (attempts >= ATTEMPTS && begun.elapsed() > PATIENCE) {
+                return attempt;
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-            attempt = Self::attempt(&file);
+            std::thread::yield_now();
         }
-        attempt
     }
 
     fn attempt(file: &File) -> Result<Self> {
@@ -71,11 +75,6 @@ impl Status {
             entries: catalog::read(&heap)?,
         };
         checked_extents(&status.entries, &layout)?;
-        // ORDER: the state first. Had a transaction been at work on what was read, then either it still is, or it has
-        // ended since, and so counted a commit before this looks at the count.
-        if read_state(file)? != state || heap.commits() != HeapCopy::read(file, &layout, state)?.commits() {
-            return Err(Error::corrupt("it changed while it was read"));
-        }
         Ok(status)
     }
 }
@@ -96,13 +95,20 @@ struct HeapCopy {
 }
 
 impl HeapCopy {
+    /// Reads it, or finds that a writer was faster; nothing is parsed meanwhile, to leave him little time.
     fn read(file: &File, layout: &Superblock, state: State) -> Result<Self> {
         let offset = if state == State::Mutating { layout.back_offset } else { layout.main_offset };
-        let mut used = [0; 8];
-        read_at(file, offset, &mut used)?;
-        let used = check_used(word(&used), layout.heap_bytes)?;
+        let commits = read_word(file, offset + COMMITS_OFFSET)?;
+        // ORDER: the state again behind the count. Whatever transaction the count came from has left this copy of the heap
+        // whole, and only a later one can touch it.
+        unchanged(read_state(file)? == state)?;
+        let used = check_used(read_word(file, offset)?, layout.heap_bytes)?;
         let mut bytes = vec![0; used as usize];
         read_at(file, offset, &mut bytes)?;
+        // ORDER: the state before the count. Had a later transaction been at work on what was read, then either it still
+        // is, or it has ended since, and so has counted.
+        unchanged(read_state(file)? == state)?;
+        unchanged(read_word(file, offset + COMMITS_OFFSET)? == commits)?;
         Ok(Self { heap_bytes: layout.heap_bytes, bytes })
     }
 }
@@ -128,10 +134,18 @@ fn open(path: &Path) -> Result<File> {
     OpenOptions::new().read(true).open(path).map_err(|source| Error::Io { action: "opening the pool", source })
 }
 
+fn unchanged(same: bool) -> Result<()> {
+    if same { Ok(()) } else { Err(Error::corrupt("it changed while it was read")) }
+}
+
 fn read_state(file: &File) -> Result<State> {
-    let mut state = [0; 8];
-    read_at(file, STATE_OFFSET, &mut state)?;
-    State::parse(word(&state))
+    State::parse(read_word(file, STATE_OFFSET)?)
+}
+
+fn read_word(file: &File, at: u64) -> Result<u64> {
+    let mut bytes = [0; 8];
+    read_at(file, at, &mut bytes)?;
+    Ok(word(&bytes))
 }
 
 fn read_at(file: &File, at: u64, out: &mut [u8]) -> Result<()> {

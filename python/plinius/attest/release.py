@@ -26,13 +26,12 @@ def seal_key(key: Key, public_key: bytes, bound: bytes) -> bytes:
     Raises:
         EvidenceError: The public key is malformed.
     """
-    try:
-        recipient = X25519PublicKey.from_public_bytes(public_key)
-    except ValueError as error:
-        raise EvidenceError(f"the enclave's public key is malformed: {error}") from None
     text = key.core.expose()
     try:
+        recipient = X25519PublicKey.from_public_bytes(public_key)
         return _SUITE.encrypt(text, recipient, info=_PURPOSE + bound)
+    except ValueError as error:  # not 32 bytes, or a point of small order
+        raise EvidenceError(f"the enclave's public key is malformed: {error}") from None
     finally:
         text[:] = bytes(len(text))
 
