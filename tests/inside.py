@@ -21,7 +21,7 @@ from jobs import Done
 from plinius import cli
 from plinius.enclave import main as enclave
 from plinius.host import supervisor
-from plinius.host.child import Child
+from plinius.host.child import Child, Owner
 from plinius.host.files import Files
 from plinius.owner import main as owner
 from plinius.wire import Channel
@@ -68,8 +68,8 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     def start_enclave(files: Files) -> Child:
         return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg)
 
-    def start_owner(key: str) -> Child:
-        return start_thread(owner.serve, key=key)
+    def start_owner(asked: Owner) -> Child:
+        return start_thread(owner.serve, key=asked.key_path, reveal=asked.reveal)
 
     monkeypatch.setattr(supervisor, "start_enclave", start_enclave)
     monkeypatch.setattr(supervisor, "start_owner", start_owner)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from plinius import errors
+from plinius.files import harmless
 
 EXIT_CODES: dict[type[errors.PliniusError], int] = {
     errors.ConfigError: 3,
@@ -62,8 +63,10 @@ def keygen(path: str, /, *, cipher: str = "aes-128-gcm") -> None:
         path: The key file to make.
         cipher: aes-128-gcm (as in the paper), aes-192-gcm or aes-256-gcm.
     """
+    from plinius import process
     from plinius.seal import Key
 
+    process.leave_no_traces()
     key = Key.generate(cipher)
     key.save(path)
     _say(f"wrote {path}: {key.cipher}, key id {key.id}")
@@ -78,8 +81,10 @@ def seal(*, key: KeyFile, images: str, labels: str, output: str, json: Json = Fa
         labels: IDX file of labels, gzip or not.
         output: The sealed data set to make.
     """
+    from plinius import process
     from plinius.owner.pack import seal_idx
 
+    process.leave_no_traces()
     with _bar("sealing", quiet=json) as progress:
         header = seal_idx(images, labels, key, output, progress)
     facts = {"path": output, "id": header.id.hex(), "records": header.count, "key_id": header.key_id.hex()}
@@ -120,8 +125,8 @@ def train(
     from plinius.host.commands import train as run
     from plinius.wire import Train
 
-    command = Train(_shown(cfg), _shown(data), _shown(pool), steps, every, seed, threads, reveal == "loss")
-    result = run(Paths(cfg, data, key, pool), command, restarts=restarts, json=json)
+    command = Train(_shown(cfg), _shown(data), _shown(pool), steps, every, seed, threads)
+    result = run(Paths(cfg, data, key, pool), command, reveal=(reveal,) if reveal else (), restarts=restarts, json=json)
     if result.stopped_by is not None and result.step < result.steps:
         _complain(
             f"stopped after step {result.step} of {result.steps}, which is durable; run the same command to go on"
@@ -173,8 +178,10 @@ def export(cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, output: str, json: Json
     Args:
         output: A name that ends in .weights (Darknet) or .safetensors; an existing file is not overwritten.
     """
+    from plinius import process
     from plinius.owner.export import export as run
 
+    process.leave_no_traces()
     step = run(cfg, pool, key, output)
     _answer(json, {"path": output, "step": step}, f"wrote {output}: the model after step {step}")
 
@@ -185,7 +192,7 @@ def status(pool: PoolFile, /, *, json: Json = False) -> None:
     from plinius.status import describe, explain
 
     facts = describe(pool)
-    _answer(json, facts, "\n".join(explain(facts)))
+    _answer(json, facts, "\n".join(map(harmless, explain(facts))))
 
 
 @app.command
@@ -198,7 +205,7 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
     from plinius.doctor import describe, explain
 
     facts = describe(path)
-    _answer(json, facts, "\n".join(explain(facts)))
+    _answer(json, facts, "\n".join(map(harmless, explain(facts))))
 
 
 def main() -> NoReturn:
@@ -258,9 +265,8 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    """Prints an error in one line. It may quote what anybody wrote: nothing in it commands the terminal."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    sys.stderr.write(f"plinius: {shown}\n")
+    """Prints an error in one line. It may quote what anybody wrote."""
+    sys.stderr.write(f"plinius: {harmless(text)}\n")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from pathlib import Path
 from typing import Final, NoReturn
 
 from plinius import _core
 from plinius.errors import ConfigError
+from plinius.files import new_file, reason
 
 CIPHERS: Final = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
 
@@ -62,8 +61,8 @@ class Key:
                 length = os.readv(descriptor, [text])
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            raise ConfigError(f"cannot read the key file: {error.strerror}", path=name) from None
+        except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+            raise ConfigError(f"cannot read the key file: {reason(error)}", path=name) from None
         if mode & 0o077:
             text[:] = bytes(len(text))
             raise ConfigError(f"others may read this key file; run: chmod 600 {name}", path=name)
@@ -82,20 +81,10 @@ class Key:
         Raises:
             ConfigError: The file exists or cannot be written.
         """
-        name = os.fspath(path)
-        try:
-            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            raise ConfigError("this file exists, and key files are never overwritten", path=name) from None
-        except OSError as error:
-            raise ConfigError(f"cannot write the key file: {error.strerror}", path=name) from None
         text = self.core.expose()
         try:
-            _write_whole(descriptor, text)
-            _sync_folder(Path(name).parent)
-        except OSError as error:
-            Path(name).unlink(missing_ok=True)
-            raise ConfigError(f"cannot write the key file: {error.strerror}", path=name) from None
+            with new_file(os.fspath(path)) as file:
+                file.write(text)
         finally:
             text[:] = bytes(len(text))
 
@@ -114,18 +103,3 @@ class Key:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is never pickled or copied")
-
-
-def _write_whole(descriptor: int, text: bytearray) -> None:
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        if file.write(text) != len(text):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -35,7 +35,6 @@ class Train(Message, frozen=True):
         every: Mirror every so many steps.
         seed: Of initialization, order and dropout.
         threads: Of the framework.
-        reveal_loss: Report the loss to the untrusted host.
     """
 
     cfg_name: str
@@ -45,7 +44,6 @@ class Train(Message, frozen=True):
     every: int | None
     seed: int | None
     threads: int | None
-    reveal_loss: bool
 
 
 class Infer(Message, frozen=True):
@@ -146,7 +144,7 @@ class Progress(Message, frozen=True):
         durable_step: The newest step that no crash can lose.
         step_s: How long it took.
         save_s: How much of that was the mirror.
-        loss: Only if the job reveals it.
+        loss: Only if the owner reveals it.
     """
 
     step: int
@@ -271,7 +269,7 @@ def parse(body: bytes, expected: type[_M] | object) -> Message:
     """
     try:
         message = msgspec.msgpack.decode(body, type=expected)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise EnclaveError(f"refused a message: {error}") from None
     assert isinstance(message, Message)  # noqa: S101 (the type says so; this tells the checker)
     return message

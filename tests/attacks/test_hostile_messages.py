@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from inside import Command, start_thread
 from jobs import Job, line_of
 from plinius.attest import simulated
-from plinius.attest.release import seal_key
+from plinius.attest.release import Grant, seal_key
 from plinius.attest.simulated import SimulatedEvidence
 from plinius.enclave import main as enclave
 from plinius.enclave.provisioning import request_key
@@ -194,7 +194,7 @@ class Asking:
         ours, self._theirs = socket.socketpair()
         ours.settimeout(20)
         self.raw, self.channel = ours, Channel(ours)
-        self.result: Key | PliniusError | None = None
+        self.result: Grant | PliniusError | None = None
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
         assert isinstance(self.channel.receive(FromEnclave), KeyRequest)
@@ -213,7 +213,7 @@ class Asking:
         assert isinstance(answer, Evidence)
         return answer.public_key, bound_to(challenge, answer.public_key)
 
-    def outcome(self) -> Key | PliniusError | None:
+    def outcome(self) -> Grant | PliniusError | None:
         self.raw.shutdown(socket.SHUT_WR)
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -229,8 +229,8 @@ def test_an_honest_release_arrives(key: Key) -> None:
     asking = Asking()
     asking.channel.send(KeyRelease(seal_key(key, *asking.challenge())))
     result = asking.outcome()
-    assert isinstance(result, Key)
-    assert result.id == key.id
+    assert isinstance(result, Grant)
+    assert result.key.id == key.id
 
 
 def test_a_key_sealed_to_another_enclave_does_not_open(key: Key, public_key: bytes) -> None:
@@ -251,7 +251,7 @@ def test_a_replayed_release_does_not_open(key: Key) -> None:
     earlier = Asking()
     release = KeyRelease(seal_key(key, *earlier.challenge()))
     earlier.channel.send(release)
-    assert isinstance(earlier.outcome(), Key)
+    assert isinstance(earlier.outcome(), Grant)
     later = Asking()
     later.challenge()
     later.channel.send(release)
@@ -267,7 +267,7 @@ def test_a_changed_release_does_not_open(key: Key) -> None:
     def flipped(at: int) -> Callable[[bytearray], bytearray]:
         return lambda sealed: sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
 
-    assert isinstance(answer_to(bytes), Key)
+    assert isinstance(answer_to(bytes), Grant)
     for at in (*range(0, 128, 16), -16, -1):
         assert isinstance(answer_to(flipped(at)), ProvisioningError), at
     for cut in (lambda sealed: sealed[:-1], lambda sealed: sealed + b"\0", lambda _: b""):
@@ -284,7 +284,7 @@ def test_garbage_and_an_early_end_give_the_enclave_no_key(content: bytes, after_
     assert isinstance(asking.outcome(), ProvisioningError | EnclaveError)
 
 
-@pytest.mark.parametrize("message", [KeyRelease(b"x" * 100), Stop(), Train("c", "d", "p", 1, 1, 1, 1, False)])
+@pytest.mark.parametrize("message", [KeyRelease(b"x" * 100), Stop(), Train("c", "d", "p", 1, 1, 1, 1)])
 def test_a_message_out_of_order_is_refused_by_the_enclave(message: Message) -> None:
     asking = Asking()
     asking.channel.send(message)
@@ -363,7 +363,7 @@ def commanded(job: Job, **options: int | None) -> Iterator[Host]:
     fds = {name: os.open(getattr(job, name), flags) for name, flags in descriptors.items()}
     try:
         with talk_to(enclave.serve, **fds) as (channel, raw):
-            channel.send(Train("cfg", "data", "pool", reveal_loss=False, **asked))
+            channel.send(Train("cfg", "data", "pool", **asked))
             yield Host(job, channel, raw)
     finally:
         for fd in fds.values():

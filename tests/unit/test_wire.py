@@ -17,7 +17,7 @@ from plinius import wire
 from plinius.errors import EnclaveError
 
 MESSAGES: list[wire.Message] = [
-    wire.Train("net.cfg", "data", "pool", 10, None, 3, None, True),
+    wire.Train("net.cfg", "data", "pool", 10, None, 3, None),
     wire.Infer("net.cfg", "data", "pool", 2),
     wire.Stop(),
     wire.KeyRequest(1, "simulated"),

@@ -36,7 +36,10 @@ impl RecordShape {
 
 /// Seals consecutive records, the first of which has index `first`.
 pub fn seal_records(key: &BulkKey, shape: &RecordShape, first: u64, images: &[u8], labels: &[u8]) -> Result<Vec<u8>> {
-    let count = images.len().checked_div(shape.image_bytes).unwrap_or(0);
+    if shape.image_bytes == 0 || shape.label_bytes == 0 {
+        return Err(Error::Misuse("a record has an image and a label, each of at least one byte".into()));
+    }
+    let count = images.len() / shape.image_bytes;
     if images.len() != count * shape.image_bytes || labels.len() != count * shape.label_bytes {
         return Err(Error::Misuse("images and labels are not whole records of one count".into()));
     }

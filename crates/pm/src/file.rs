@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync, fstatvfs, fsync};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::error::{Error, Result};
@@ -99,6 +99,15 @@ impl Region for MappedFile {
         self.len.load(Ordering::Acquire)
     }
 
+    fn check_whole(&self) -> Result<()> {
+        let facts =
+            self.file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?;
+        if facts.len() >= self.len() {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!("it was truncated to {} bytes while it was open", facts.len())))
+    }
+
     fn load(&self, at: u64, out: &mut [u8]) {
         self.check(at, out.len());
         // SAFETY: the range is mapped (checked above) and `out` is private memory that cannot overlap the mapping.
@@ -156,7 +165,8 @@ impl Region for MappedFile {
             let advice = "this is the largest pool there is";
             return Err(Error::Full { what: "the pool's address space", needed_bytes: bytes, free_bytes: old, advice });
         }
-        match fallocate(&self.file, FallocateFlags::empty(), old, bytes - old) {
+        // A signal in the middle is no failure; some kernels let it end the call.
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), old, bytes - old)) {
             Ok(()) => {}
             Err(Errno::NOSPC | Errno::FBIG | Errno::DQUOT) => return Err(self.full(bytes - old)),
             Err(errno) => return Err(Error::io("allocating space for the pool")(errno)),

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::persist::Flush;
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// File systems on disks whose `fdatasync` reaches the disk: ext2 to ext4, XFS, Btrfs, F2FS, ZFS, bcachefs.
+const DISK_MAGICS: [i64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e];
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,10 @@ pub enum Medium {
     UnprovenDax,
     /// A file in memory: the same instructions as PM, lost with the machine.
     EmulatedPm,
-    /// Any other file.
+    /// A file on a disk file system.
     File,
+    /// A file on any other file system, such as an overlay, whose disk cannot be seen from here.
+    UncheckedFile,
 }
 
 impl Medium {
@@ -56,7 +60,8 @@ impl Medium {
         let facts = statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
             .map_err(Error::io("asking for the pool's attributes"))?;
         if !map_sync || !facts.stx_attributes.contains(StatxAttributes::DAX) {
-            return Ok(Self::File);
+            let on_disk = DISK_MAGICS.contains(&(kind as i64));
+            return Ok(if on_disk { Self::File } else { Self::UncheckedFile });
         }
         Ok(match persistence_domain(facts.stx_dev_major, facts.stx_dev_minor).as_deref() {
             Some("memory_controller") => Self::Pm { caches_persist: false },
@@ -69,7 +74,7 @@ impl Medium {
     pub fn durability(self) -> Durability {
         match self {
             Self::Pm { .. } | Self::File => Durability::PowerFailure,
-            Self::EmulatedPm | Self::UnprovenDax => Durability::ProcessCrash,
+            Self::EmulatedPm | Self::UnprovenDax | Self::UncheckedFile => Durability::ProcessCrash,
         }
     }
 
@@ -78,7 +83,7 @@ impl Medium {
         match self {
             Self::Pm { caches_persist: true } => Flush::None,
             Self::Pm { caches_persist: false } | Self::EmulatedPm => Flush::best_instruction(),
-            Self::UnprovenDax | Self::File => Flush::Fdatasync,
+            Self::UnprovenDax | Self::File | Self::UncheckedFile => Flush::Fdatasync,
         }
     }
 }
@@ -91,6 +96,7 @@ impl fmt::Display for Medium {
             Self::UnprovenDax => "DAX without a known persistence domain",
             Self::EmulatedPm => "emulated PM (tmpfs, lost with the machine)",
             Self::File => "file",
+            Self::UncheckedFile => "file on a file system whose disk cannot be checked",
         })
     }
 }

@@ -126,6 +126,7 @@ impl<R: Region> Pool<R> {
 
     /// A private copy of the catalog.
     pub fn entries(&self) -> Result<Vec<Entry>> {
+        self.region.check_whole()?;
         let shared = self.shared();
         let entries = catalog::read(&MainHeap::new(&self.region, &shared.layout))?;
         checked_extents(&entries, &shared.layout)?;
@@ -147,6 +148,7 @@ impl<R: Region> Pool<R> {
         if end.is_none() || !fits {
             return Err(Error::corrupt(format!("{} bytes at {at} are not inside {extent:?}", out.len())));
         }
+        self.region.check_whole()?;
         self.region.load(extent.offset + at, out);
         Ok(())
     }
@@ -240,6 +242,7 @@ impl<R: Region> Pool<R> {
     /// The pool for writing.
     fn usable(&self) -> Result<MutexGuard<'_, Shared>> {
         self.lock.as_ref().map_or(Ok(()), Lock::assert_held)?;
+        self.region.check_whole()?;
         let shared = self.shared();
         if shared.failed {
             let advice = "the medium failed while writing the pool; close it and open it again".to_owned();
@@ -328,8 +331,11 @@ fn check_owned<R: Region>(entry: &Entry, old: &[Extent], reserved: &Reserved<R>)
     }
 }
 
+/// Makes a new file's name durable: that of the file itself, not of a link to it.
 fn sync_folder(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    let synced = path.canonicalize().and_then(|path| {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        File::open(folder)?.sync_all()
+    });
     synced.map_err(|source| Error::Io { action: "writing the pool's folder to its medium", source })
 }

@@ -18,6 +18,14 @@ pub trait Region: Send + Sync {
         self.len() == 0
     }
 
+    /// Finds a file that somebody else has cut while it was mapped: touching what is missing would kill the process.
+    ///
+    /// # Errors
+    /// The file is shorter than the mapping (`Error::Corrupt`).
+    fn check_whole(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Copies bytes of the pool into private memory.
     fn load(&self, at: u64, out: &mut [u8]);
 

@@ -83,7 +83,7 @@ impl Status {
 pub fn medium_of(path: &Path) -> Result<Medium> {
     let file = match lock::open_here(path) {
         Some(file) => file,
-        None => Arc::new(File::open(path).map_err(|source| Error::Io { action: "opening the path", source })?),
+        None => Arc::new(open(path)?),
     };
     Medium::detect(&*file, accepts_map_sync(&file))
 }

@@ -1,7 +1,5 @@
 //! `plinius._core.Writing` and `plinius._core.Reading`: one write attempt of a mirror, and opening one.
 
-use std::sync::{Mutex, PoisonError};
-
 use plinius_mirror::{BufferName, Context, Reading as CoreReading, SealedBuffer, Writing as CoreWriting};
 use plinius_pm::{Entry, Extent};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -22,13 +20,14 @@ type SourceTuple<'py> = (String, String, Vec<u64>, Bound<'py, PyAny>);
 type TargetTuple<'py> = (String, String, Vec<u64>, SealedVecs, Bound<'py, PyAny>);
 
 /// One write attempt.
-#[pyclass(frozen, module = "plinius._core")]
-pub struct Writing(Mutex<Option<CoreWriting>>);
+///
+/// Its methods borrow it mutably: a second thread that meets it in use gets an error, not a deadlock.
+#[pyclass(module = "plinius._core")]
+pub struct Writing(Option<CoreWriting>);
 
 impl Writing {
-    fn with<T>(&self, work: impl FnOnce(&mut CoreWriting) -> PyResult<T>) -> PyResult<T> {
-        let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        work(writing.as_mut().ok_or_else(|| PyRuntimeError::new_err("this attempt has ended"))?)
+    fn current(&mut self) -> PyResult<&mut CoreWriting> {
+        self.0.as_mut().ok_or_else(ended)
     }
 }
 
@@ -44,21 +43,21 @@ impl Writing {
         written: (u64, u64),
     ) -> PyResult<Self> {
         let writing = CoreWriting::begin(pool.open(py)?, &key.0, context(job_id, mirror, written));
-        writing.map(|writing| Self(Mutex::new(Some(writing)))).map_err(|error| errors::mirror(py, error))
+        writing.map(|writing| Self(Some(writing))).map_err(|error| errors::mirror(py, error))
     }
 
     #[getter]
     fn salt<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.with(|writing| Ok(PyBytes::new(py, writing.salt())))
+        Ok(PyBytes::new(py, self.0.as_ref().ok_or_else(ended)?.salt()))
     }
 
     #[getter]
     fn commitment<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.with(|writing| Ok(PyBytes::new(py, writing.commitment())))
+        Ok(PyBytes::new(py, self.0.as_ref().ok_or_else(ended)?.commitment()))
     }
 
     fn seal<'py>(
-        &self,
+        &mut self,
         py: Python<'py>,
         buffers: Vec<SourceTuple<'py>>,
         threads: usize,
@@ -67,32 +66,35 @@ impl Writing {
             Ok((BufferName { name, dtype, shape }, Borrowed::read(&memory)?))
         };
         let buffers = buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?;
-        let sealed = self
-            .with(|writing| py.detach(|| writing.seal(&buffers, threads)).map_err(|error| errors::mirror(py, error)))?;
+        let writing = self.current()?;
+        let sealed = py.detach(|| writing.seal(&buffers, threads)).map_err(|error| errors::mirror(py, error))?;
         Ok(sealed.into_iter().map(|sealed| tuple(py, &sealed)).collect())
     }
 
-    fn seal_manifest<'py>(&self, py: Python<'py>, manifest: &Bound<'py, PyBytes>) -> PyResult<SealedTuple<'py>> {
+    fn seal_manifest<'py>(&mut self, py: Python<'py>, manifest: &Bound<'py, PyBytes>) -> PyResult<SealedTuple<'py>> {
         let manifest = Borrowed::read(manifest.as_any())?;
-        let sealed = self
-            .with(|writing| py.detach(|| writing.seal_manifest(manifest)).map_err(|error| errors::mirror(py, error)))?;
+        let writing = self.current()?;
+        let sealed = py.detach(|| writing.seal_manifest(manifest)).map_err(|error| errors::mirror(py, error))?;
         Ok(tuple(py, &sealed))
     }
 
     /// Ends the attempt and gives its space back. An error's traceback may hold this for long, and with it the pool.
-    fn abandon(&self, py: Python<'_>) {
-        let writing = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn abandon(&mut self, py: Python<'_>) {
+        let writing = self.0.take();
         py.detach(|| drop(writing));
     }
 
     /// Puts the entry `name` into the catalog, owning `extents`, and ends the attempt.
-    fn commit(&self, py: Python<'_>, name: String, meta: Vec<u8>, extents: Vec<(u64, u64)>) -> PyResult<()> {
-        let writing = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let writing = writing.ok_or_else(|| PyRuntimeError::new_err("this attempt has ended"))?;
+    fn commit(&mut self, py: Python<'_>, name: String, meta: Vec<u8>, extents: Vec<(u64, u64)>) -> PyResult<()> {
+        let writing = self.0.take().ok_or_else(ended)?;
         let extents = extents.into_iter().map(|(offset, bytes)| Extent { offset, bytes }).collect();
         let entry = Entry { name, meta, extents };
         py.detach(|| writing.commit(&entry)).map_err(|error| errors::mirror(py, error))
     }
+}
+
+fn ended() -> PyErr {
+    PyRuntimeError::new_err("this attempt has ended")
 }
 
 /// The opening of what one attempt wrote.

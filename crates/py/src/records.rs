@@ -1,7 +1,5 @@
 //! `plinius._core`'s classes for sealed data sets: sealing records, loading them into a pool, opening batches.
 
-use std::sync::{Mutex, PoisonError};
-
 use plinius_mirror::{
     Error as MirrorError, RecordReader as CoreReader, RecordShape, seal_records as core_seal_records,
 };
@@ -36,10 +34,10 @@ pub fn seal_records<'py>(
 }
 
 /// Space in a pool that is filled with sealed bytes as they are and then named.
-#[pyclass(frozen, module = "plinius._core")]
+#[pyclass(module = "plinius._core")]
 pub struct Loading {
     pool: Py<Pool>,
-    reserved: Mutex<Option<Reserved>>,
+    reserved: Option<Reserved>,
     extent: Extent,
 }
 
@@ -50,7 +48,7 @@ impl Loading {
         let core = pool.get().open(py)?;
         let reserved = py.detach(|| core.reserve(&[length])).map_err(|error| errors::pool(py, error))?;
         let extent = *reserved.extents().first().ok_or_else(|| PyRuntimeError::new_err("nothing was reserved"))?;
-        Ok(Self { pool, reserved: Mutex::new(Some(reserved)), extent })
+        Ok(Self { pool, reserved: Some(reserved), extent })
     }
 
     /// Offset and length.
@@ -61,20 +59,19 @@ impl Loading {
 
     fn write(&self, py: Python<'_>, at: u64, memory: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = Borrowed::read(memory)?.to_vec();
-        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        let reserved = reserved.as_ref().ok_or_else(ended)?;
+        let reserved = self.reserved.as_ref().ok_or_else(ended)?;
         let write = || reserved.write(0, at, &bytes).inspect(|()| reserved.fence());
         py.detach(write).map_err(|error| errors::pool(py, error))
     }
 
     /// Gives the space back. An error's traceback may hold this for long, and with it the pool.
-    fn abandon(&self, py: Python<'_>) {
-        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn abandon(&mut self, py: Python<'_>) {
+        let reserved = self.reserved.take();
         py.detach(|| drop(reserved));
     }
 
-    fn commit(&self, py: Python<'_>, name: String, meta: Vec<u8>) -> PyResult<()> {
-        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(ended)?;
+    fn commit(&mut self, py: Python<'_>, name: String, meta: Vec<u8>) -> PyResult<()> {
+        let reserved = self.reserved.take().ok_or_else(ended)?;
         let entry = Entry { name, meta, extents: vec![self.extent] };
         let pool = self.pool.get().open(py)?;
         py.detach(|| pool.commit(&entry, reserved)).map_err(|error| errors::pool(py, error))

@@ -101,7 +101,13 @@ impl JobKey {
     pub fn format(&self) -> Result<Zeroizing<String>> {
         let secret = Zeroizing::new(hex(&*self.secret));
         let id = hex(&self.id()?);
-        Ok(Zeroizing::new(format!("{FILE_HEADER}\n{}\n{id}\n{}\n", self.cipher.name(), secret.as_str())))
+        // One allocation that holds all of it: a growing string would leave copies of the secret behind.
+        let mut text = Zeroizing::new(String::with_capacity(256));
+        for line in [FILE_HEADER, self.cipher.name(), &id, secret.as_str()] {
+            text.push_str(line);
+            text.push('\n');
+        }
+        Ok(text)
     }
 
     /// The cipher of every key derived from this one.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -14,36 +15,54 @@ from plinius.seal import Key
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _PURPOSE: Final = b"plinius key release 1"
 
+REVEALABLE: Final = frozenset(("loss", "accuracy"))
 
-def seal_key(key: Key, public_key: bytes, bound: bytes) -> bytes:
-    """Seals a key to an enclave's HPKE key.
+
+class Grant(NamedTuple):
+    """What an owner releases to an enclave.
+
+    Attributes:
+        key: The job's key.
+        reveal: What the enclave may tell the host beside sizes, steps and timing: of `REVEALABLE`.
+    """
+
+    key: Key
+    reveal: frozenset[str]
+
+
+def seal_key(key: Key, public_key: bytes, bound: bytes, reveal: Collection[str] = ()) -> bytes:
+    """Seals a key, and what may be revealed, to an enclave's HPKE key.
 
     Args:
         key: What is released.
         public_key: The enclave's X25519 key, 32 bytes, which its evidence vouches for.
         bound: The report data of the evidence: it ties the key to this session.
+        reveal: What the enclave may tell the host; the host has no say in it.
 
     Raises:
         EvidenceError: The public key is malformed.
     """
     text = key.core.expose()
+    grant = bytearray(",".join(sorted(reveal)).encode() + b"\n") + text
     try:
         recipient = X25519PublicKey.from_public_bytes(public_key)
-        return _SUITE.encrypt(text, recipient, info=_PURPOSE + bound)
+        return _SUITE.encrypt(grant, recipient, info=_PURPOSE + bound)
     except ValueError as error:  # not 32 bytes, or a point of small order
         raise EvidenceError(f"the enclave's public key is malformed: {error}") from None
     finally:
         text[:] = bytes(len(text))
+        grant[:] = bytes(len(grant))
 
 
-def open_key(sealed_key: bytes, private_key: X25519PrivateKey, bound: bytes) -> Key:
+def open_key(sealed_key: bytes, private_key: X25519PrivateKey, bound: bytes) -> Grant:
     """Opens a released key. The library returns it once as Python bytes, which cannot be wiped: see docs/design.md.
 
     Raises:
         ProvisioningError: It was not sealed to this enclave in this session, or is no key.
     """
     try:
-        return Key.parse(bytearray(_SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound)))
+        reveal, _, text = bytearray(_SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound)).partition(b"\n")
+        return Grant(Key.parse(text), REVEALABLE & frozenset(reveal.decode().split(",")))
     except (InvalidTag, ValueError, ConfigError):
         raise ProvisioningError(
             "the released key does not open: it was changed, or sealed to another enclave"

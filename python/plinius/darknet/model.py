@@ -6,7 +6,7 @@ import warnings
 
 from plinius.darknet.cfg import Config
 from plinius.darknet.training import MIRROR_NAME, Training, digest
-from plinius.errors import ConfigError
+from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror import ExactnessWarning, Mirror, read_facts
 from plinius.pool import Pool
 from plinius.seal import Key
@@ -39,5 +39,6 @@ def restore_model(config: Config, cfg: bytes, pool: Pool, key: Key) -> tuple[Tra
         # A model that is only used does not train on, so how it would train on does not matter.
         warnings.simplefilter("ignore", ExactnessWarning)
         step = mirror.restore()
-    assert step is not None  # noqa: S101 (the facts came from this very mirror)
+    if step is None or mirror.restored_facts != facts:
+        raise IntegrityError(f"{pool.path}: the pool was changed while it was read")
     return training, step

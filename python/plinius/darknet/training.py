@@ -70,10 +70,9 @@ class Training:
         """
         outputs = self.network.config.outputs
         if labels.min() < 0 or labels.max() >= outputs:
-            raise ConfigError(
-                f"the data has labels from {labels.min()} to {labels.max()}, the network has {outputs} outputs",
-                path=self.network.config.path,
-            )
+            # Which labels is not said: the host reads this, and they are the data's.
+            message = f"the data has labels that are no class of this network, which has {outputs} outputs"
+            raise ConfigError(message, path=self.network.config.path)
         self.network.train()
         # Darknet counts a batch before it updates with it: the first update has the rate of iteration 1.
         set_rate(self.optimizer, self.schedule.rate(iteration + 1))

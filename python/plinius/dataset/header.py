@@ -110,8 +110,14 @@ class Header:
         as_said = known and (header.image_bytes, header.label_bytes) == (image_bytes, label_bytes)
         if not as_said or header.encode() != raw[:HEADER_BYTES]:
             raise ConfigError("the header of the data set was changed or is damaged", path=name)
-        if not 0 < count < MAX_RECORDS or not 0 < image_bytes + label_bytes <= _MAX_RECORD_BYTES or image_bytes == 0:
-            raise ConfigError(f"the header of the data set is impossible: {count} records", path=name)
+        if not 0 < count < MAX_RECORDS or not (image_bytes and label_bytes):
+            raise ConfigError(
+                f"a data set has 1 to 2^32 - 1 records, not {count}, and no empty image or label", path=name
+            )
+        if image_bytes + label_bytes > _MAX_RECORD_BYTES:
+            raise ConfigError(
+                f"a record has at most {_MAX_RECORD_BYTES} bytes, not {image_bytes + label_bytes}", path=name
+            )
         return header
 
 

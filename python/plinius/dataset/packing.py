@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,6 +14,7 @@ from plinius import _core
 from plinius.dataset.header import DTYPES, MAX_RECORDS, Header
 from plinius.dataset.memory import BLOCK_BYTES, memory_of
 from plinius.errors import ConfigError
+from plinius.files import new_file
 from plinius.seal import Key
 
 Progress = Callable[[int, int], None]
@@ -45,24 +45,13 @@ def seal_dataset(
         ConfigError: The arrays do not fit each other, or the file exists or cannot be written.
     """
     name = os.fspath(output)
-    header = _header_of(images, labels, key)
-    partial = Path(f"{name}.partial-{secrets.token_hex(4)}")
-    try:
-        if Path(name).exists():
-            raise ConfigError("this file exists; name another, or remove it first", path=name)
-        with partial.open("xb") as file:
-            _write_records(file, header, images, labels, key, progress)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(partial, name)
-    except OSError as error:
-        raise ConfigError(f"cannot write the data set: {error.strerror}", path=name) from None
-    finally:
-        partial.unlink(missing_ok=True)
+    header = _header_of(images, labels, key, name)
+    with new_file(name, 0o644) as file:
+        _write_records(file, header, images, labels, key, progress)
     return header
 
 
-def _header_of(images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key) -> Header:
+def _header_of(images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key, name: str) -> Header:
     if images.ndim < 1 or labels.ndim < 1 or len(images) != len(labels):
         raise ConfigError(f"{len(np.atleast_1d(images))} images and {len(np.atleast_1d(labels))} labels do not pair up")
     if not 0 < len(images) < MAX_RECORDS:
@@ -75,7 +64,7 @@ def _header_of(images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key) -> 
                 f"{what} of {array.dtype} cannot be sealed; convert to one of {', '.join(sorted(DTYPES))}"
             )
     salt = secrets.token_bytes(32)
-    return Header(
+    header = Header(
         id=secrets.token_bytes(16),
         key_id=bytes(key.core.id),
         cipher=key.cipher,
@@ -87,6 +76,8 @@ def _header_of(images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key) -> 
         salt=salt,
         commitment=key.core.commitment(salt),
     )
+    # What is sealed now must be what can be read later: the same checks, on the same bytes.
+    return Header.parse(header.encode(), name)
 
 
 def _write_records(

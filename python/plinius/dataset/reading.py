@@ -93,12 +93,15 @@ class SealedDataset:
 
         Raises:
             IntegrityError: The bytes of a record were changed.
+            IndexError: There is no such record.
         """
         header, count = self.header, len(indices)
         scale = header.image_dtype == "uint8"
         images = np.empty((count, *header.image_shape), np.float32 if scale else header.image_dtype)
         labels = np.empty((count, *header.label_shape), header.label_dtype)
         order = [int(index) for index in indices]
+        if order and not 0 <= min(order) <= max(order) < len(self):
+            raise IndexError(f"there is no record {min(order)} or no record {max(order)}: the data set has {len(self)}")
         self._reader.open(order, memory_of(images), memory_of(labels), scale, self._threads)
         return images, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
 

@@ -9,21 +9,29 @@ from typing import Final
 import numpy as np
 import torch
 
+from plinius.attest.release import Grant
 from plinius.darknet.cfg import Config
 from plinius.darknet.model import restore_model
 from plinius.darknet.training import check_images
 from plinius.dataset import SealedDataset
+from plinius.errors import PolicyError
 from plinius.pool import Pool
-from plinius.seal import Key
 from plinius.wire import Inferred, Loading, Message
 
 _BATCH: Final = 250
 
 
 def infer(
-    config: Config, cfg: bytes, pool: Pool, key: Key, source: tuple[int, str], report: Callable[[Message], None]
+    config: Config, cfg: bytes, pool: Pool, grant: Grant, source: tuple[int, str], report: Callable[[Message], None]
 ) -> Inferred:
-    """Classifies a whole data set, given as a descriptor and its name, and counts what is right."""
+    """Classifies a whole data set, given as a descriptor and its name, and counts what is right.
+
+    Raises:
+        PolicyError: The owner does not let the host know the accuracy.
+    """
+    if "accuracy" not in grant.reveal:
+        raise PolicyError("the owner does not reveal the accuracy to this host", field="reveal")
+    key = grant.key
     training, step = restore_model(config, cfg, pool, key)
     data_fd, name = source
     data = SealedDataset(pool, key, data_fd, name=name, progress=lambda done, total: report(Loading(done, total)))

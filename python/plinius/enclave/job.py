@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from plinius.attest.release import Grant
 from plinius.darknet.cfg import Config
 from plinius.darknet.training import MIRROR_NAME, digest
-from plinius.errors import ConfigError
+from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror import Facts, read_facts
 from plinius.pool import Pool
-from plinius.seal import Key
 from plinius.wire import Train
 
 _DEFAULT_SEED: Final = 1
@@ -48,14 +48,14 @@ class Job:
     known: Facts
 
     @classmethod
-    def decide(cls, asked: Train, cfg: bytes, config: Config, pool: Pool, key: Key) -> Job:
+    def decide(cls, asked: Train, cfg: bytes, config: Config, pool: Pool, grant: Grant) -> Job:
         """Takes each option from the request, else from the pool's job, else from the cfg or a default.
 
         Raises:
             ConfigError: The cfg or the seed is not the job's, or an option is out of range.
             IntegrityError: The key is not the job's, or the pool was changed.
         """
-        known = read_facts(pool, key, MIRROR_NAME) or {}
+        known = read_facts(pool, grant.key, MIRROR_NAME) or {}
         _refuse_difference(known, "cfg", digest(cfg), f"{asked.cfg_name} is not the cfg of the job in {pool.path}")
         seed = _option("seed", asked.seed, known, _DEFAULT_SEED, (0, _MAX_SEED))
         _refuse_difference(known, "seed", seed, f"--seed {seed}: the job in {pool.path} has seed {known.get('seed')}")
@@ -63,7 +63,7 @@ class Job:
         every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
         threads = decide_threads(asked.threads, known)
         facts: Facts = {"cfg": digest(cfg), "seed": seed, "steps": steps, "every": every, "threads": threads}
-        return cls(config, steps, every, seed, threads, asked.reveal_loss, asked.data_name, facts, known)
+        return cls(config, steps, every, seed, threads, "loss" in grant.reveal, asked.data_name, facts, known)
 
     def bound_to(self, data_id: str) -> Job:
         """The same job with its data set among its facts.
@@ -78,6 +78,15 @@ class Job:
             f"the data set {data_id} is not the job's, which is {self.known.get('data')}",
         )
         return replace(self, facts={**self.facts, "data": data_id})
+
+    def expect(self, restored: Facts | None) -> None:
+        """Refuses a state that is not that of the job which was decided: the pool is read twice in between.
+
+        Raises:
+            IntegrityError: The pool was changed meanwhile.
+        """
+        if (restored or {}) != self.known:
+            raise IntegrityError("the pool was changed while it was read: the job and its state do not belong together")
 
     @property
     def batch(self) -> int:

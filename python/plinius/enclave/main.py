@@ -65,16 +65,16 @@ def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namesp
     def run(options: argparse.Namespace) -> Message:
         cfg = _read_whole(options.cfg, command.cfg_name)
         config = parse(cfg, command.cfg_name)
-        key = request_key(channel)
+        grant = request_key(channel)
         with Pool.from_descriptor(options.pool, command.pool_name) as pool:
             channel.send(PoolOpened(pool.medium, pool.durability))
             if isinstance(command, Infer):
                 torch.set_num_threads(decide_threads(command.threads, {}))
-                return infer(config, cfg, pool, key, (options.data, command.data_name), channel.send)
+                return infer(config, cfg, pool, grant, (options.data, command.data_name), channel.send)
             _tell_what_is_not_applied(channel, config.not_applied)
-            job = Job.decide(command, cfg, config, pool, key)
+            job = Job.decide(command, cfg, config, pool, grant)
             torch.set_num_threads(job.threads)
-            return train(job, pool, key, options.data, channel.send, lambda: _stop_requested(channel))
+            return train(job, pool, grant.key, options.data, channel.send, lambda: _stop_requested(channel))
 
     return run
 
@@ -111,9 +111,11 @@ def _tell_what_is_not_applied(channel: Channel, keys: tuple[str, ...]) -> None:
 def _as_notices(channel: Channel) -> Callable[..., None]:
     told: set[str] = set()
 
-    def show(message: Warning | str, *_: object) -> None:
-        text = str(message)
-        if isinstance(message, UserWarning) and text not in told:
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        ours = isinstance(message, ExactnessWarning | RollbackWarning)
+        # The text of another's warning might hold a secret: only its place is told.
+        text = str(message) if ours else f"{category.__name__} in {Path(filename).name}, line {lineno}"
+        if text not in told and issubclass(category, UserWarning):
             told.add(text)
             channel.send(Notice(text))
 

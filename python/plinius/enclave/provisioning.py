@@ -7,16 +7,15 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from plinius.attest import simulated
-from plinius.attest.release import open_key
+from plinius.attest.release import Grant, open_key
 from plinius.errors import ProvisioningError, named
-from plinius.seal import Key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
 
 _Answer = TypeVar("_Answer", Challenge, KeyRelease)
 
 
-def request_key(channel: Channel) -> Key:
-    """Asks the owner, through the host, for the job's key.
+def request_key(channel: Channel) -> Grant:
+    """Asks the owner, through the host, for the job's key and what may be revealed.
 
     Raises:
         PliniusError: The owner refuses, or what arrives does not open.

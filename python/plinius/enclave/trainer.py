@@ -25,6 +25,7 @@ def train(
     mirror = Mirror(pool, key, name=MIRROR_NAME, every=job.every, facts=job.facts, **training.state)
 
     restored = mirror.restore()  # mirror in
+    job.expect(mirror.restored_facts)
     step = durable = restored or 0
     report(Started(step, job.steps, job.every, restored is not None, len(data)))
     while step < job.steps and not stop():

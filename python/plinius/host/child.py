@@ -36,15 +36,28 @@ class Child:
             return self.process.wait()
 
 
+@dataclass(frozen=True)
+class Owner:
+    """What the user says as the owner of the job, handed to the owner process.
+
+    Attributes:
+        key_path: The key file; the host never opens it.
+        reveal: What the enclave may tell the host: loss, accuracy.
+    """
+
+    key_path: str
+    reveal: tuple[str, ...]
+
+
 def start_enclave(files: Files) -> Child:
     """Starts the enclave process."""
     descriptors = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
     return _start("plinius.enclave.main", [f"--{name}={fd}" for name, fd in descriptors.items()], descriptors.values())
 
 
-def start_owner(key_path: str) -> Child:
+def start_owner(owner: Owner) -> Child:
     """Starts the owner process, which alone opens the key file."""
-    return _start("plinius.owner.main", [f"--key={key_path}"], ())
+    return _start("plinius.owner.main", [f"--key={owner.key_path}", *(f"--reveal={it}" for it in owner.reveal)], ())
 
 
 def _start(module: str, options: list[str], descriptors: object) -> Child:

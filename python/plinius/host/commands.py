@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from plinius.errors import EnclaveError
+from plinius.host.child import Owner
 from plinius.host.files import opened
 from plinius.host.supervisor import Supervisor
 from plinius.host.view import JsonView, TerminalView
@@ -37,7 +38,7 @@ class TrainingResult:
     stopped_by: signal.Signals | None
 
 
-def train(paths: Paths, command: Train, *, restarts: int, json: bool) -> TrainingResult:
+def train(paths: Paths, command: Train, *, reveal: tuple[str, ...], restarts: int, json: bool) -> TrainingResult:
     """Trains until the job's last step or a clean stop.
 
     Raises:
@@ -45,7 +46,7 @@ def train(paths: Paths, command: Train, *, restarts: int, json: bool) -> Trainin
     """
     shown = JsonView() if json else TerminalView(paths.pool)
     with opened(paths.pool, paths.data, paths.cfg, create_pool=True) as files, shown as view:
-        supervisor = Supervisor(files, paths.key, view, restarts)
+        supervisor = Supervisor(files, Owner(paths.key, reveal), view, restarts)
         outcome = supervisor.run(command)
         if json:
             view(outcome)
@@ -60,12 +61,13 @@ def infer(paths: Paths, command: Infer, *, quiet: bool) -> Inferred:
     Raises:
         PliniusError: What the enclave or the owner reported.
     """
+    owner = Owner(paths.key, ("accuracy",))  # it is what the user asks for
     with opened(paths.pool, paths.data, paths.cfg, create_pool=False) as files:
         if quiet:
-            outcome = Supervisor(files, paths.key, lambda _: None, restarts=0).run(command)
+            outcome = Supervisor(files, owner, lambda _: None, restarts=0).run(command)
         else:
             with TerminalView(paths.pool) as view:
-                outcome = Supervisor(files, paths.key, view, restarts=0).run(command)
+                outcome = Supervisor(files, owner, view, restarts=0).run(command)
     if not isinstance(outcome, Inferred):
         raise EnclaveError("the enclave answered another question")
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from plinius.errors import ConfigError
+from plinius.files import sync_folder
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,33 @@ def _created(path: str) -> Iterator[int]:
     """A new, empty pool. If nothing is written into it, the command failed before it began, and it is removed."""
     descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, "the pool")
     try:
-        _sync_folder(path)
+        sync_folder(os.path.dirname(path))  # noqa: PTH120 (the path is the user's string)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield descriptor
     finally:
-        if os.fstat(descriptor).st_size == 0:
-            os.unlink(path)  # noqa: PTH108 (the path is the user's string)
+        if _is_nobodys(path, descriptor):
+            os.unlink(path)  # noqa: PTH108
         os.close(descriptor)
+
+
+def _is_nobodys(path: str, descriptor: int) -> bool:
+    """Whether the path still names this very file, and it is empty, and no other host has it open."""
+    ours = os.fstat(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        named = os.stat(path)
+    except OSError:
+        return False
+    return ours.st_size == 0 and (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 @contextmanager
 def _existing(path: str) -> Iterator[int]:
     descriptor = _open(path, os.O_RDWR, "the pool")
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that the host that created it does not remove it
+        if os.fstat(descriptor).st_nlink == 0:
+            raise ConfigError("the pool was removed while it was opened; run the command again", path=path)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -77,11 +94,3 @@ def _open(path: str, flags: int, what: str) -> int:
         os.close(descriptor)
         raise ConfigError(f"{what} must be a regular file", path=path)
     return descriptor
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

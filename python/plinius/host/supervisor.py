@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 from plinius.errors import EnclaveError, named
-from plinius.host.child import Child, start_enclave, start_owner
+from plinius.host.child import Child, Owner, start_enclave, start_owner
 from plinius.host.files import Files
 from plinius.wire import (
     Evidence,
@@ -38,13 +38,13 @@ class Supervisor:
 
     Args:
         files: What the enclave works on.
-        key_path: Handed to the owner process; the host never opens it.
+        owner: Handed to the owner process.
         view: Receives what the enclave reports.
         restarts: How often an enclave that died is started again.
     """
 
-    def __init__(self, files: Files, key_path: str, view: View, restarts: int) -> None:
-        self._files, self._key_path = files, key_path
+    def __init__(self, files: Files, owner: Owner, view: View, restarts: int) -> None:
+        self._files, self._owner = files, owner
         self._view, self._restarts = view, restarts
         self.stopped_by: signal.Signals | None = None
         self._provisioned = False
@@ -79,7 +79,7 @@ class Supervisor:
 
     def _attempt(self, command: Train | Infer) -> tuple[Message | None, int]:
         """Runs one enclave to its end; it is surely gone when this returns."""
-        owner, enclave = start_owner(self._key_path), start_enclave(self._files)
+        owner, enclave = start_owner(self._owner), start_enclave(self._files)
         self._provisioned = False
         try:
             with suppress(EnclaveError):  # it died already: its exit status says so

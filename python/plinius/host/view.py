@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from plinius import wire
+from plinius.files import harmless
 
 
 class JsonView:
@@ -92,6 +93,7 @@ class TerminalView:
                 pass
 
     def _say(self, text: str) -> None:
+        text = harmless(text)
         if text not in self._told:  # a restarted enclave says the same again
             self._told.add(text)
             self._console.print(text, markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import secrets
 import time
@@ -30,6 +31,7 @@ from plinius.state import Snapshot
 Facts: TypeAlias = Mapping[str, str | int | float | None]
 
 _MAX_NAME_BYTES: Final = 200
+_MAX_STEP: Final = 1 << 63
 
 
 class ExactnessWarning(UserWarning):
@@ -74,8 +76,8 @@ class Mirror:
             raise ConfigError(f"every={every}: mirror every step (1) or every few steps (2, 3, ...)")
         if keep != 1:
             raise ConfigError(f"keep={keep}: this release keeps one generation")
-        if not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
-            raise ConfigError(f"a mirror's name has 1 to {_MAX_NAME_BYTES} bytes, not {len(name.encode())}")
+        if not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
+            raise ConfigError(f"a mirror's name is printable text of 1 to {_MAX_NAME_BYTES} bytes, not {name!r}")
         if not state:
             raise ConfigError("a mirror needs state: give it model=, optimizer=, ...")
         self.name = name
@@ -84,6 +86,8 @@ class Mirror:
         self._facts = dict(facts or {})
         self._state = state
         self._committed: Committed | None = None
+        self._attempted: Committed | None = None  # was being committed when something interrupted the save
+        self._restored_facts: Facts | None = None
         self._snapshot: Snapshot | None = None  # of the last save: it makes the next one faster
         self._epoch = 1
         self._torn = False
@@ -110,8 +114,18 @@ class Mirror:
         self._warn(found.manifest)
         self._open(found)
         self._committed, self._torn = found, False
+        self._restored_facts = found.manifest.facts
         self._epoch = found.manifest.epoch + 1
         return found.manifest.step
+
+    @property
+    def restored_facts(self) -> Facts | None:
+        """The facts of the very generation that `restore` put back; None when it put back nothing.
+
+        `read_facts` reads the pool at another moment, and between the two an attacker may change it: whoever decided
+        something by those facts holds them against these.
+        """
+        return self._restored_facts
 
     def save(self, step: int, *, force: bool = False, overwrite: bool = False) -> bool:
         """Seals the state into the pool (mirror out); it is durable when this returns.
@@ -127,17 +141,21 @@ class Mirror:
             Whether anything was written.
 
         Raises:
-            PoolError: The pool holds a mirror that was not restored here, or is in use, or failed.
+            PoolError: The pool holds a mirror that was not restored here, or is in use, or failed; or a restore failed
+                midway and left no state to save.
             PoolFull: There is no room for one more generation; the last one is untouched.
             ConfigError: The step is not above the latest, or a part of the state cannot be mirrored.
         """
+        step = self._checked(step)
+        if self._was_interrupted_at(step):
+            return True
         self._refuse_lost_work(step, overwrite)
         if step % self.every and not force and not overwrite:
             return False
         before = None if overwrite else self._committed
         with naming(self._pool.path):
             self._committed = self._write(step, before)
-        self._torn = False
+        self._attempted = None
         return True
 
     def latest_step(self) -> int | None:
@@ -160,15 +178,25 @@ class Mirror:
     ) -> None:
         self.close()
 
+    def _checked(self, step: int) -> int:
+        try:
+            number = operator.index(step)
+        except TypeError:
+            raise ConfigError(f"a step is a whole number, not {step!r}") from None
+        if not 0 <= number < _MAX_STEP:
+            raise ConfigError(f"step {number} is not between 0 and 2^63")
+        return number
+
     def _refuse_lost_work(self, step: int, overwrite: bool) -> None:
         if not self._state:
             raise PliniusError(f"the mirror {self.name!r} is closed")
-        if step < 0:
-            raise ConfigError(f"step {step} is negative")
+        if self._torn:
+            raise PoolError(
+                "the last restore failed midway and the state was zeroed; restore successfully first, or make a new "
+                "Mirror of fresh state"
+            )
         if overwrite:
             return
-        if self._torn:
-            raise PoolError("the last restore failed midway and the state was zeroed; restore successfully first")
         if public_head(self._pool, self.name) != (self._committed.head if self._committed else None):
             raise PoolError(
                 f"{self._pool.path}: the pool holds a mirror {self.name!r} that was not restored here; call restore() "
@@ -177,6 +205,14 @@ class Mirror:
         latest = self._committed.manifest.step if self._committed else -1
         if step <= latest:
             raise ConfigError(f"step {step} is not above the latest saved step {latest}; steps only go forward")
+
+    def _was_interrupted_at(self, step: int) -> bool:
+        """Whether the save of this very step was committed and then interrupted (Ctrl-C) before it was known here."""
+        attempted, self._attempted = self._attempted, None
+        if attempted is None or public_head(self._pool, self.name) != attempted.head:
+            return False
+        self._committed = attempted
+        return attempted.manifest.step == step
 
     def _write(self, step: int, before: Committed | None) -> Committed:
         self._snapshot = snapshot = state.capture(self._state, self._snapshot)
@@ -225,8 +261,9 @@ class Mirror:
         place = extents.add(writing.seal_manifest(plaintext))
         generation = PublicGeneration(written, self._epoch, time.time_ns(), place, list(range(len(extents.items))))
         head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [generation])
+        self._attempted = committed = Committed(head, manifest, digest(plaintext), extents.items)
         writing.commit(entry_name(self.name), encode(head), extents.items)
-        return Committed(head, manifest, digest(plaintext), extents.items)
+        return committed
 
     def _open(self, found: Committed) -> None:
         specs = [state.BufferSpec(b.name, b.dtype, b.shape) for b in found.manifest.buffers]

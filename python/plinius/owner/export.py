@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from plinius.darknet import parse, weights
 from plinius.darknet.model import restore_model
 from plinius.errors import ConfigError
+from plinius.files import new_file
 from plinius.mirror import RollbackWarning
 from plinius.pool import Pool
 from plinius.seal import Key
@@ -53,7 +53,8 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str) -> int:
         from safetensors.torch import save  # noqa: PLC0415 (only this format needs it)
 
         content = save({name: tensor.contiguous() for name, tensor in training.network.state_dict().items()})
-    _write_whole(output, content)
+    with new_file(output) as file:  # readable by its owner only: it holds the weights in the clear
+        file.write(content)
     return step
 
 
@@ -67,19 +68,3 @@ def _read_cfg(path: str) -> bytes:
     if len(content) > _MAX_CFG_BYTES:
         raise ConfigError(f"a cfg has at most {_MAX_CFG_BYTES} bytes", path=path)
     return content
-
-
-def _write_whole(path: str, content: bytes) -> None:
-    """Writes a file whole or not at all, readable by its owner only: it holds the weights in the clear."""
-    partial = f"{path}.partial-{secrets.token_hex(4)}"
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.link(partial, path)
-    except OSError as error:
-        raise ConfigError(f"cannot write: {error.strerror}", path=path) from None
-    finally:
-        Path(partial).unlink(missing_ok=True)

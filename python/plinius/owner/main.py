@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import secrets
 import socket
+from collections.abc import Collection
 from typing import Final
 
 from plinius import process
 from plinius.attest import simulated
-from plinius.attest.release import seal_key
+from plinius.attest.release import REVEALABLE, seal_key
 from plinius.errors import AttestationError, PliniusError
 from plinius.seal import Key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--key", required=True)
+    parser.add_argument("--reveal", action="append", choices=sorted(REVEALABLE), default=[])
     options = parser.parse_args()
     process.die_with(options.parent)
     process.leave_no_traces()
@@ -37,12 +39,12 @@ def serve(options: argparse.Namespace) -> None:
     try:
         request = channel.receive(KeyRequest)
         if isinstance(request, KeyRequest):
-            release_key(channel, request, options.key)
+            release_key(channel, request, options.key, options.reveal)
     except PliniusError as error:
         channel.send(Refusal(type(error).__name__, str(error)))
 
 
-def release_key(channel: Channel, request: KeyRequest, key_path: str) -> None:
+def release_key(channel: Channel, request: KeyRequest, key_path: str, reveal: Collection[str]) -> None:
     """Challenges an enclave, appraises its evidence, and seals the key to it.
 
     Raises:
@@ -59,7 +61,7 @@ def release_key(channel: Channel, request: KeyRequest, key_path: str) -> None:
     bound = simulated.report_data(challenge.session, challenge.nonce, answer.public_key)
     # The user started owner, host and enclave on one machine herself: a TEE that is simulated is what she asked for.
     simulated.verify_insecurely(answer.evidence, bound)
-    channel.send(KeyRelease(seal_key(Key.load(key_path), answer.public_key, bound)))
+    channel.send(KeyRelease(seal_key(Key.load(key_path), answer.public_key, bound, reveal)))
 
 
 if __name__ == "__main__":
