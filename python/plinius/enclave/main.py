@@ -109,6 +109,8 @@ def _tell_what_is_not_applied(channel: Channel, keys: tuple[str, ...]) -> None:
 
 
 def _as_notices(channel: Channel) -> Callable[..., None]:
+    from plinius.mirror import ExactnessWarning, RollbackWarning  # noqa: PLC0415 (not before the process is hardened)
+
     told: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:

@@ -66,7 +66,7 @@ def _is_nobodys(path: str, descriptor: int) -> bool:
     ours = os.fstat(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        named = os.stat(path)
+        named = os.stat(path)  # noqa: PTH116
     except OSError:
         return False
     return ours.st_size == 0 and (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
