@@ -33,7 +33,7 @@ class _Thread:
     """What the host uses of a process."""
 
     def __init__(self, work: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=_ending, args=[work], daemon=True)
+        self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> int:
@@ -46,17 +46,22 @@ class _Thread:
         """A thread sees the end of its channel."""
 
 
-def _ending(work: Callable[[], None]) -> None:
-    with suppress(SystemExit):  # a process would end so, and a thread may
-        work()
-
-
 def start_thread(serve: Callable[[argparse.Namespace], None], **options: Any) -> Child:
     """Starts one side of a channel as a thread; what the host gets."""
     ours, theirs = socket.socketpair()
+    end = theirs.dup()
     named = argparse.Namespace(channel=theirs.detach(), **options)
-    work: Any = _Thread(lambda: serve(named))
-    return Child(work, Channel(ours))
+
+    def work() -> None:
+        # However it ends, the other side sees it, as it sees the end of a process.
+        with end, suppress(SystemExit):
+            try:
+                serve(named)
+            finally:
+                end.shutdown(socket.SHUT_RDWR)
+
+    thread: Any = _Thread(work)
+    return Child(thread, Channel(ours))
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def export(cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, output: str, json: Json
 @app.command
 def status(pool: PoolFile, /, *, json: Json = False) -> None:
     """Show what anybody may know of a pool: no key is needed, and nothing shown is verified."""
-    from plinius.status import describe, explain
+    from plinius.inspection import describe, explain
 
     facts = describe(pool)
     _answer(json, facts, "\n".join(map(harmless, explain(facts))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from plinius.errors import ConfigError
@@ -20,19 +19,26 @@ def new_file(path: str, mode: int = 0o600) -> Iterator[BinaryIO]:
     Raises:
         ConfigError: The file exists, or cannot be written.
     """
-    folder = str(Path(path).parent)
     _refuse_existing(path)
     try:
-        with os.fdopen(_unnamed(folder, mode), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.link(f"/proc/self/fd/{file.fileno()}", path, follow_symlinks=True)
-        sync_folder(folder)
+        with _opened_folder(os.path.dirname(path)) as folder:  # noqa: PTH120 (the path is the user's string)
+            with os.fdopen(_unnamed(folder, mode), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                # With a folder's descriptor this is linkat, which follows /proc's link to the file itself.
+                os.link(f"/proc/self/fd/{file.fileno()}", os.path.basename(path), dst_dir_fd=folder)  # noqa: PTH119
+            os.fsync(folder)
     except FileExistsError:
         _refuse_existing(path)
     except OSError as error:
         raise ConfigError(f"cannot write: {error.strerror}", path=path) from None
+
+
+def sync_folder(folder: str) -> None:
+    """Makes the names in a folder durable."""
+    with _opened_folder(folder) as descriptor:
+        os.fsync(descriptor)
 
 
 def _refuse_existing(path: str) -> None:
@@ -40,17 +46,17 @@ def _refuse_existing(path: str) -> None:
         raise ConfigError("this file exists and is not overwritten; name another, or remove it first", path=path)
 
 
-def _unnamed(folder: str, mode: int) -> int:
-    return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
-
-
-def sync_folder(folder: str) -> None:
-    """Makes the names in a folder durable."""
+@contextmanager
+def _opened_folder(folder: str) -> Iterator[int]:
     descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _unnamed(folder: int, mode: int) -> int:
+    return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=folder)
 
 
 def reason(error: Exception) -> str:

@@ -21,7 +21,7 @@ from plinius import wire
 from plinius.darknet import parse
 from plinius.darknet.training import Training
 from plinius.dataset import batch_indices
-from plinius.status import describe
+from plinius.inspection import describe
 
 Needles = Mapping[str, list[bytes]]
 

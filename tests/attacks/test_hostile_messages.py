@@ -27,9 +27,9 @@ from plinius.enclave.provisioning import request_key
 from plinius.errors import EnclaveError, PliniusError, PolicyError, ProvisioningError
 from plinius.host import child, supervisor
 from plinius.host.files import opened
+from plinius.inspection import describe
 from plinius.owner import main as owner
 from plinius.seal import Key
-from plinius.status import describe
 from plinius.wire import (
     PROTOCOL_VERSION,
     Challenge,
@@ -38,12 +38,14 @@ from plinius.wire import (
     Failed,
     FromEnclave,
     FromOwner,
+    Infer,
     Inferred,
     KeyRelease,
     KeyRequest,
     Loading,
     Message,
     Notice,
+    Progress,
     Refusal,
     Started,
     Stop,
@@ -78,7 +80,7 @@ def warnings_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def challenged(key: Path) -> Iterator[tuple[Channel, Challenge]]:
     """An owner that has sent its challenge."""
-    with talk_to(owner.serve, key=str(key)) as (channel, _):
+    with talk_to(owner.serve, key=str(key), reveal=()) as (channel, _):
         channel.send(KeyRequest(PROTOCOL_VERSION, simulated.TEE))
         challenge = channel.receive(FromOwner)
         assert isinstance(challenge, Challenge)
@@ -158,7 +160,7 @@ def test_malformed_evidence_is_refused(files: Path, public_key: bytes, evidence:
     "request_", [KeyRequest(PROTOCOL_VERSION + 1, simulated.TEE), KeyRequest(PROTOCOL_VERSION, "sgx")]
 )
 def test_an_unknown_protocol_or_tee_is_refused(files: Path, request_: KeyRequest) -> None:
-    with talk_to(owner.serve, key=str(files / "job.key")) as (channel, _):
+    with talk_to(owner.serve, key=str(files / "job.key"), reveal=()) as (channel, _):
         channel.send(request_)
         assert refusal(channel) == "AttestationError"
 
@@ -168,7 +170,7 @@ def test_an_unknown_protocol_or_tee_is_refused(files: Path, request_: KeyRequest
 def test_garbage_and_an_early_end_leave_the_owner_silent(
     files: Path, content: bytes, after_the_challenge: bool
 ) -> None:
-    with talk_to(owner.serve, key=str(files / "job.key")) as (channel, raw):
+    with talk_to(owner.serve, key=str(files / "job.key"), reveal=()) as (channel, raw):
         if after_the_challenge:
             channel.send(KeyRequest(PROTOCOL_VERSION, simulated.TEE))
             assert isinstance(channel.receive(FromOwner), Challenge)
@@ -179,7 +181,7 @@ def test_garbage_and_an_early_end_leave_the_owner_silent(
 
 
 def test_evidence_before_the_challenge_is_refused(files: Path, public_key: bytes) -> None:
-    with talk_to(owner.serve, key=str(files / "job.key")) as (channel, _):
+    with talk_to(owner.serve, key=str(files / "job.key"), reveal=()) as (channel, _):
         channel.send(Evidence(simulated.attest(b"x"), public_key))
         assert refusal(channel) == "EnclaveError"
 
@@ -356,14 +358,14 @@ class Host:
 
 
 @contextmanager
-def commanded(job: Job, **options: int | None) -> Iterator[Host]:
-    """The enclave's code, told to train."""
+def commanded(job: Job, command: Train | Infer | None = None, **options: int | None) -> Iterator[Host]:
+    """The enclave's code, told to train if nothing else is said."""
     asked = {"steps": 1 << 30, "every": None, "seed": None, "threads": 1, **options}
     descriptors = {"pool": os.O_RDWR, "data": os.O_RDONLY, "cfg": os.O_RDONLY}
     fds = {name: os.open(getattr(job, name), flags) for name, flags in descriptors.items()}
     try:
         with talk_to(enclave.serve, **fds) as (channel, raw):
-            channel.send(Train("cfg", "data", "pool", **asked))
+            channel.send(command or Train("cfg", "data", "pool", **asked))
             yield Host(job, channel, raw)
     finally:
         for fd in fds.values():
@@ -421,6 +423,18 @@ def test_the_enclave_checks_the_options_itself(trained_files: Job, option: str, 
         failed = host.until(Failed)
     assert isinstance(failed, Failed)
     assert (failed.error, failed.reason.split(":")[0]) == ("ConfigError", f"--{option} {value}")
+
+
+def test_the_host_learns_no_more_than_the_owner_grants(trained_files: Job) -> None:
+    with commanded(trained_files) as host:
+        host.release_the_key()
+        progress = host.until(Progress)
+    assert isinstance(progress, Progress)
+    assert progress.loss is None
+    with commanded(trained_files, Infer("cfg", "data", "pool", 1)) as host:
+        host.release_the_key()
+        failed = host.until(Failed, Inferred)
+    assert failed == Failed("PolicyError", "the owner does not reveal the accuracy to this host")
 
 
 # A hostile enclave or owner, and the host.

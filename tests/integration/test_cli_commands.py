@@ -11,8 +11,8 @@ import pytest
 import torch
 from jobs import Job, Running, must, pictures
 from plinius.darknet import Network, parse, weights
+from plinius.inspection import describe
 from plinius.seal import Key
-from plinius.status import describe
 from safetensors.torch import load
 
 RECORDS = 256

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from inside import Command
 from jobs import CFG, Job, Running, child_of, is_alive, line_of, plinius, refused, wait_for
+from plinius.inspection import describe
 from plinius.pool import Pool
-from plinius.status import describe
 
 FULL, BUSY, ATTESTATION, ENCLAVE = 5, 6, 11, 12
 ENDLESS = 1 << 30

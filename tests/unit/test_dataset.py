@@ -234,3 +234,13 @@ def test_seeds_and_epochs_shuffle_differently() -> None:
 
 def test_the_shuffle_is_the_same_for_ever() -> None:
     assert batch_indices(10, 1, 0, 10).tolist() == [6, 0, 7, 9, 4, 1, 8, 5, 2, 3]
+
+
+def test_empty_labels_and_records_beyond_the_limit_are_refused_before_sealing(folder: Path) -> None:
+    key = Key.generate()
+    with pytest.raises(ConfigError, match="empty"):
+        seal_dataset(np.zeros((5, 3), "u1"), np.zeros((5, 0), "i8"), key, folder / "new")
+    huge = np.lib.stride_tricks.as_strided(np.zeros(1, "u1"), (1, 1 << 30), (0, 0))
+    with pytest.raises(ConfigError, match="at most"):
+        seal_dataset(huge, np.zeros((1, 8), "u1"), key, folder / "new")
+    assert not (folder / "new").exists()

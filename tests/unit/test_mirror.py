@@ -5,15 +5,19 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import plinius
 import pytest
 import torch
-from plinius import Key, Mirror, Pool, status
+from plinius import Key, Mirror, Pool, _core, status
 from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolError, PoolFull
 from plinius.mirror import ExactnessWarning, RollbackWarning, public_mirrors, read_facts
-from small_training import ENTRY, Training, head_of, trained
+from small_training import ENTRY, Training, entry_of, flip, head_of, read_at, trained, write_at
 
 BIG = """
 import resource, sys, warnings
@@ -83,7 +87,7 @@ def test_steps_only_go_forward(path: Path, key: Key) -> None:
     for step in (3, 2, 0):
         with pytest.raises(ConfigError, match=f"step {step} is not above the latest saved step 3"):
             training.mirror.save(step)
-    with pytest.raises(ConfigError, match="negative"):
+    with pytest.raises(ConfigError, match="not between 0 and"):
         training.mirror.save(-1)
     assert training.mirror.latest_step() == 3
     assert training.mirror.save(10)
@@ -325,3 +329,55 @@ def test_a_full_pool_can_be_opened_with_more_room_where_the_error_is_handled(pat
             assert Mirror(larger, key, name="m", array=[array]).save(1)
     else:
         pytest.fail("the pool was large enough")
+
+
+def test_the_name_status_is_the_function_whatever_was_imported() -> None:
+    import_module("plinius.cli")
+    import_module("plinius.inspection")
+    assert callable(plinius.status)
+
+
+def test_a_torn_state_does_not_overwrite_a_good_generation(path: Path, key: Key) -> None:
+    trained(path, key, 2)
+    offset, length = entry_of(path)[1][0]
+    before = read_at(path, offset, length)
+    flip(path, offset)
+    torn = Training(path, key)
+    with pytest.raises(IntegrityError):
+        torn.restore()
+    with pytest.raises(PoolError, match="zeroed"):
+        torn.mirror.save(9, overwrite=True)
+    torn.pool.close()
+    write_at(path, offset, before)
+    assert Training(path, key).restore() == 2
+
+
+def test_an_interrupt_between_the_commit_and_its_return_loses_nothing(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __init__(self, *arguments: Any) -> None:
+            self._writing = _core.Writing(*arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._writing, name)
+
+        def commit(self, *arguments: Any) -> None:
+            self._writing.commit(*arguments)
+            raise KeyboardInterrupt
+
+    training = Training(path, key)
+    training.mirror.save(1)
+    with monkeypatch.context() as patched:
+        patched.setattr("plinius.mirror.mirroring._core", SimpleNamespace(Writing=Interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            training.mirror.save(2)
+    assert training.mirror.save(2, force=True)
+    assert training.mirror.save(3)
+    assert training.mirror.latest_step() == 3
+
+
+@pytest.mark.parametrize("step", [1 << 70, -1, 1.5, "1"])
+def test_a_step_is_a_whole_number_in_range(path: Path, key: Key, step: Any) -> None:
+    with pytest.raises(ConfigError, match="step"):
+        Training(path, key).mirror.save(step)

@@ -267,3 +267,10 @@ def test_a_damaged_pool_is_corrupt_and_stays_as_it_is(path: Path) -> None:
         with pytest.raises(PoolCorrupt):
             status(path)
         assert path.read_bytes() == damaged
+
+
+def test_a_pool_that_is_cut_while_it_is_open_is_an_error_and_not_a_dead_process(path: Path) -> None:
+    with Pool(path) as pool:
+        os.truncate(path, 8192)
+        with pytest.raises(PoolCorrupt, match="truncated"):
+            pool.core.entries()
