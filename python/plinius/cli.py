@@ -111,12 +111,13 @@ def train(
 
     Kill it anywhere and run the same command again: it goes on after the last durable step, to the very same bits.
     Options left out are those of the job in the pool. Ctrl-C and SIGTERM stop cleanly.
+    A pool that another process has open is waited for, a few seconds.
 
     Args:
-        steps: Total optimizer steps; without it, the cfg's max_batches.
-        every: Mirror every so many steps; without it, 1.
-        seed: Of initialization, order and dropout; without it, 1.
-        threads: Of the framework; without it, one for each core.
+        steps: Total optimizer steps; without it, the job's, or for a new job the cfg's max_batches.
+        every: Mirror every so many steps; without it, the job's, or 1.
+        seed: Of initialization, order and dropout; without it, the job's, or 1. It cannot change.
+        threads: Of the framework; without it, the job's, or one for each core. Other threads, other bits.
         restarts: How often an enclave that died is started again.
         reveal: What the untrusted host may see beside step numbers: loss.
         json: Print each message as a line of JSON.
@@ -146,7 +147,7 @@ def infer(
 ) -> None:
     """Classify a sealed data set with the model in the pool, inside the enclave (secure inference).
 
-    The data set is loaded into the pool once and stays there.
+    The data set is loaded into the pool once and stays there: the pool grows by its size.
 
     Args:
         threads: Of the framework; without it, one for each core.

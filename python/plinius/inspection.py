@@ -53,12 +53,12 @@ def explain(facts: dict[str, Any]) -> list[str]:
     """The same in sentences, a line each."""
     lines = [
         f"{facts['path']}: pool {facts['pool_id']} on {facts['medium']}; survives a {facts['durability']}",
-        f"{_mb(facts['bytes'])}, {_mb(facts['occupied_bytes'])} of it occupied; {facts['commits']} commits; "
-        f"state {facts['state']}",
+        f"{_mb(facts['bytes'])}, {_mb(facts['occupied_bytes'])} of it occupied; {facts['commits']} commits"
+        + ("" if facts["state"] == "Idle" else f"; a commit is running or was cut ({facts['state']})"),
     ]
     lines += [
         f"mirror {m['name']}: durable step {m['step']} (version {m['version']}, saved {m['saved_at']}), "
-        f"{_mb(m['bytes'])}, {m['cipher']}, key {m['key_id']}; a save needs as much again"
+        f"{_mb(m['bytes'])}, {m['cipher']}, key {m['key_id']}; the next save needs as much again"
         for m in facts["mirrors"]
     ]
     lines += [

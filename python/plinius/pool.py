@@ -143,12 +143,14 @@ def status(path: str | os.PathLike[str]) -> PoolStatus:
 
 
 def medium_at(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """What lies under a file, or would lie under one in a folder: the medium and its durability, in words.
+    """What lies under a file, or would lie under one that is not there yet: the medium and its durability, in words.
 
     Raises:
-        PoolError: There is nothing at the path, or the system refused to look.
+        PoolError: There is no such folder, or the system refused to look.
     """
     name = os.fspath(path)
+    if not os.path.lexists(name):
+        name = str(Path(name).parent)
     with naming(name):
         if not Path(name).is_dir():
             return _core.medium_of(name)

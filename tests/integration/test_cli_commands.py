@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from inside import Command
 from jobs import Job, Running, must, pictures
 from plinius.darknet import Network, parse, weights
 from plinius.inspection import describe
@@ -48,11 +49,13 @@ def test_train_tells_a_machine_each_step(job: Job) -> None:
         assert 0 < message["loss"] < 100
 
 
-def test_the_loss_is_not_revealed_unless_the_user_says_so(job: Job) -> None:
-    assert [message["loss"] for message in must(*job.train("--steps", 1, "--json")).of("Progress")] == [None]
+def test_the_loss_is_not_revealed_unless_the_user_says_so(inside: Command, job: Job) -> None:
+    assert [message["loss"] for message in inside(*job.train("--steps", 1, "--json")).of("Progress")] == [None]
 
 
-def test_infer_counts_what_the_exported_model_gets_right(finished: tuple[Job, list[str]], tmp_path: Path) -> None:
+def test_infer_counts_what_the_exported_model_gets_right(
+    inside: Command, finished: tuple[Job, list[str]], tmp_path: Path
+) -> None:
     job, _ = finished
     result = json.loads(must(*job.infer("--json")).out)
     output = tmp_path / "net.weights"
@@ -66,7 +69,7 @@ def test_infer_counts_what_the_exported_model_gets_right(finished: tuple[Job, li
     assert (result["step"], result["records"], result["correct"]) == (6, RECORDS, correct)
     assert result["accuracy"] == correct / RECORDS
     assert result["images_per_s"] > 0
-    assert f"accuracy {correct / RECORDS:.2%}: {correct} of {RECORDS} right, after step 6" in must(*job.infer()).out
+    assert f"accuracy {correct / RECORDS:.2%}: {correct} of {RECORDS} right, after step 6" in inside(*job.infer()).out
 
 
 def exported_network(job: Job, file: Path) -> Network:
@@ -75,11 +78,13 @@ def exported_network(job: Job, file: Path) -> Network:
     return network.eval()
 
 
-def test_both_formats_of_export_hold_the_same_model(finished: tuple[Job, list[str]], tmp_path: Path) -> None:
+def test_both_formats_of_export_hold_the_same_model(
+    inside: Command, finished: tuple[Job, list[str]], tmp_path: Path
+) -> None:
     job, _ = finished
     darknet, safetensors = tmp_path / "net.weights", tmp_path / "net.safetensors"
     for output in (darknet, safetensors):
-        assert must(*job.export(output)).out == f"wrote {output}: the model after step 6\n"
+        assert inside(*job.export(output)).out == f"wrote {output}: the model after step 6\n"
         assert stat.S_IMODE(output.stat().st_mode) == 0o600
     tensors = load(safetensors.read_bytes())
     network = exported_network(job, darknet)

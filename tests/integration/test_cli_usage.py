@@ -72,7 +72,7 @@ def test_a_cipher_that_does_not_exist(refusal: Refusal, folder: Path) -> None:
 
 def test_key_files_are_never_overwritten(refusal: Refusal, files: Path, folder: Path) -> None:
     existing = shutil.copyfile(files / "job.key", folder / "job.key")
-    assert "never overwritten" in refusal(OPTION_OR_FILE, "keygen", existing)
+    assert "is not overwritten" in refusal(OPTION_OR_FILE, "keygen", existing)
     assert existing.read_bytes() == (files / "job.key").read_bytes()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from inside import Command
-from jobs import CFG, Job, Running, child_of, is_alive, line_of, plinius, refused, wait_for
+from jobs import CFG, Job, Running, child_of, is_alive, line_of, refused, wait_for
 from plinius.inspection import describe
 from plinius.pool import Pool
 
@@ -265,5 +265,4 @@ def test_a_limit_of_the_file_size_is_a_full_medium_too(inside: Command, large_jo
     )
     assert "the pool's medium is full" in line
     assert durable_step(large_job.pool) == 1
-    done = plinius(*large_job.train("--steps", 3, "--json"))
-    assert done.of("Started")[0]["step"] == 1
+    assert inside(*large_job.train("--steps", 3, "--json")).of("Started")[0]["step"] == 1

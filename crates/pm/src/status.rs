@@ -128,8 +128,11 @@ impl Heap for HeapCopy {
 }
 
 fn open(path: &Path) -> Result<File> {
+    if !path.exists() {
+        return Err(Error::Misuse("there is no such file; name a pool".into()));
+    }
     if !path.is_file() {
-        return Err(Error::NotAPool(if path.exists() { "it is not a regular file" } else { "there is no such file" }));
+        return Err(Error::NotAPool("it is not a regular file"));
     }
     OpenOptions::new().read(true).open(path).map_err(|source| Error::Io { action: "opening the pool", source })
 }

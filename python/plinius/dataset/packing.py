@@ -22,8 +22,8 @@ Progress = Callable[[int, int], None]
 
 
 def seal_dataset(
-    images: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
     key: Key,
     output: str | os.PathLike[str],
     *,
@@ -32,7 +32,8 @@ def seal_dataset(
     """Packs images and labels into a sealed file.
 
     Args:
-        images: ``[count, ...]``, each at most four-dimensional; bytes become floats from 0 to 1 when they are read.
+        images: ``[count, ...]``, NumPy or what it takes (tensors), each at most four-dimensional; bytes become floats
+            from 0 to 1 when they are read.
         labels: ``[count]`` class numbers, or ``[count, ...]``.
         key: The key of the job that will train on them.
         output: The file to make; an existing one is not overwritten.
@@ -45,6 +46,7 @@ def seal_dataset(
         ConfigError: The arrays do not fit each other, or the file exists or cannot be written.
     """
     name = os.fspath(output)
+    images, labels = np.asarray(images), np.asarray(labels)
     header = _header_of(images, labels, key, name)
     with new_file(name, 0o644) as file:
         _write_records(file, header, images, labels, key, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NoReturn
@@ -74,6 +75,7 @@ class SealedDataset:
             IntegrityError: Its bytes were changed.
             IndexError: There is no such record.
         """
+        index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no record {index}: the data set has {len(self)}")
         images, labels = self.batch([index % len(self)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 
 import msgspec
@@ -19,6 +20,9 @@ from rich.progress import (
 
 from plinius import wire
 from plinius.files import harmless
+
+# Where no bar can be drawn (a log, a pipe), a line now and then.
+_LINE_EVERY_S = 10
 
 
 class JsonView:
@@ -61,6 +65,7 @@ class TerminalView:
         self._task: TaskID | None = None
         self._described = ""
         self._told: set[str] = set()
+        self._next_line_s = time.monotonic() + _LINE_EVERY_S
 
     def __enter__(self) -> TerminalView:
         self._bar.start()
@@ -109,3 +114,6 @@ class TerminalView:
     def _advance(self, step: int, facts: str) -> None:
         if self._task is not None:
             self._bar.update(self._task, completed=step, facts=facts)
+        if not self._console.is_terminal and time.monotonic() >= self._next_line_s:
+            self._next_line_s = time.monotonic() + _LINE_EVERY_S
+            self._say(f"step {step}: {facts}")

@@ -72,6 +72,8 @@ class Mirror:
         facts: Facts | None = None,
         **state: object,
     ) -> None:
+        if not isinstance(pool, Pool) or not isinstance(key, Key):
+            raise TypeError("a mirror needs an open pool and a key: Mirror(Pool(path), Key.load(path), ...)")
         if every < 1:
             raise ConfigError(f"every={every}: mirror every step (1) or every few steps (2, 3, ...)")
         if keep != 1:
