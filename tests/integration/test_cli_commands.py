@@ -107,7 +107,7 @@ def test_status_shows_what_is_public(finished: tuple[Job, list[str]]) -> None:
     lines = must("status", job.pool).out.splitlines()
     assert f"survives a {facts['durability']}" in lines[0]
     assert "mirror training: durable step 6" in lines[2]
-    assert "a save needs as much again" in lines[2]
+    assert "the next save needs as much again" in lines[2]
 
 
 def test_status_reads_a_pool_while_it_is_written(job: Job) -> None:

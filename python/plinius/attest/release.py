@@ -60,10 +60,14 @@ def open_key(sealed_key: bytes, private_key: X25519PrivateKey, bound: bytes) -> 
     Raises:
         ProvisioningError: It was not sealed to this enclave in this session, or is no key.
     """
+    grant = bytearray()
     try:
-        reveal, _, text = bytearray(_SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound)).partition(b"\n")
+        grant += _SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound)
+        reveal, _, text = grant.partition(b"\n")
         return Grant(Key.parse(text), REVEALABLE & frozenset(reveal.decode().split(",")))
     except (InvalidTag, ValueError, ConfigError):
         raise ProvisioningError(
             "the released key does not open: it was changed, or sealed to another enclave"
         ) from None
+    finally:
+        grant[:] = bytes(len(grant))
