@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import CFG
+from inside import Command
+from jobs import CFG, Job
 from plinius import Key, Mirror, Pool
 from plinius.darknet import model, parse
 from plinius.darknet.training import MIRROR_NAME, Training, digest
@@ -37,3 +38,13 @@ def test_facts_of_one_generation_and_weights_of_another_are_refused(
         monkeypatch.setattr(model, "read_facts", read_then_swapped)
         with pytest.raises(IntegrityError, match="changed while it was read"):
             model.restore_model(parse(TEXT, "net.cfg"), TEXT, pool, key)
+
+
+def test_a_job_whose_facts_were_hidden_is_not_trained_on(
+    inside: Command, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert inside(*job.train("--steps", 2)).code == 0
+    monkeypatch.setattr("plinius.enclave.job.read_facts", lambda *_: None)
+    done = inside(*job.train("--steps", 4, "--seed", 7))
+    assert done.code == 9
+    assert "do not belong together" in done.err
