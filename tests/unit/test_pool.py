@@ -260,7 +260,7 @@ def test_a_damaged_pool_is_corrupt_and_stays_as_it_is(path: Path) -> None:
     with Pool(path) as pool:
         save(pool, 1)
     whole = path.read_bytes()
-    for damaged in (whole[:-4096], whole[:8192] + b"\xff" + whole[8193:], whole[:12304] + b"\x77" + whole[12305:]):
+    for damaged in (whole[:-4096], whole[:8192] + b"\xff" + whole[8193:], whole[:12290] + b"\x77" + whole[12291:]):
         path.write_bytes(damaged)
         with pytest.raises(PoolCorrupt, match="restore it from a copy"):
             Pool(path)
@@ -273,4 +273,4 @@ def test_a_pool_that_is_cut_while_it_is_open_is_an_error_and_not_a_dead_process(
     with Pool(path) as pool:
         os.truncate(path, 8192)
         with pytest.raises(PoolCorrupt, match="truncated"):
-            pool.core.entries()
+            save(pool, 1)

@@ -52,8 +52,8 @@ impl Fixture {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("plinius-mirror-{name}-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
-        let options = Options { max_bytes: None, heap_bytes: 1 << 20, pool_id: [1; 16] };
-        let pool = Arc::new(Pool::open(&folder.join("pool"), options).unwrap());
+        let options = Options { max_bytes: None, heap_bytes: 1 << 20, pool_id: [1; 16], flush: None, require: None };
+        let pool = Pool::open(&folder.join("pool"), options).unwrap();
         Self { pool, key: JobKey::generate(Cipher::Aes128Gcm).unwrap(), folder }
     }
 
@@ -64,7 +64,7 @@ impl Fixture {
         let sealed = writing.seal(&buffers, 3).unwrap();
         let (salt, commitment) = (*writing.salt(), *writing.commitment());
         let extents = sealed.iter().filter_map(|buffer| buffer.extent).collect();
-        writing.commit(&Entry { name: "mirror".into(), meta: vec![], extents }).unwrap();
+        writing.commit(&Entry { name: "mirror".into(), meta: vec![], block: 0, extents }).unwrap();
         Sealed {
             pool: self.pool.clone(),
             contents,

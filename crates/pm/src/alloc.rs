@@ -1,122 +1,172 @@
-//! The heap's allocator: blocks in address order, first fit, neighbours merged on the way.
-//!
-//! A block is a header of two words, its payload size in bytes (a multiple of 16) and whether it is in use, and its
-//! payload. The blocks tile the heap from behind its header to `used`.
+//! The heap's allocator. Blocks tile the heap from behind its header to `used`; a block is a header of two words (the bytes
+//! of its payload, a multiple of 16, and what it is) and its payload. The free ones are indexed in volatile memory:
+//! taking and freeing cost the logarithm of their number, best fit, neighbours merged at once.
 
 use crate::error::{Error, Result};
+use crate::holes::Holes;
 use crate::region::Region;
-use crate::romulus::{HEAP_HEADER_BYTES, Heap, Transaction};
+use crate::romulus::Mutation;
+use crate::twins::{HEAP_HEADER_BYTES, Heap};
 
-const BLOCK_HEADER_BYTES: u64 = 16;
-const FREE: u64 = 0xf2ee_f2ee_f2ee_f2ee;
-const IN_USE: u64 = 0x0cc0_0cc0_0cc0_0cc0;
+const HEADER_BYTES: u64 = 16;
 
-/// One block, read and checked.
-#[derive(Clone, Copy, Debug)]
+/// What a block is. Any two marks differ in every byte, and a mark is stored XORed with the size: so no single changed
+/// byte of a header gives another valid one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody's.
+    Free,
+    /// An entry of the catalog.
+    Entry,
+    /// A user's bytes.
+    Data,
+}
+
+impl Kind {
+    const MARKS: [(Self, u64); 3] = [
+        (Self::Free, 0xf2ee_f2ee_f2ee_f2ee),
+        (Self::Entry, 0xca7a_ca7a_ca7a_ca7a),
+        (Self::Data, 0x0cc0_0cc0_0cc0_0cc0),
+    ];
+
+    fn parse(mark: u64) -> Option<Self> {
+        Self::MARKS.iter().find(|(_, known)| *known == mark).map(|(kind, _)| *kind)
+    }
+
+    fn mark(self) -> u64 {
+        match self {
+            Self::Free => Self::MARKS[0].1,
+            Self::Entry => Self::MARKS[1].1,
+            Self::Data => Self::MARKS[2].1,
+        }
+    }
+}
+
+/// A block in use, by its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
-    at: u64,
-    /// Bytes of payload.
-    pub payload_bytes: u64,
-    free: bool,
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Block {
-    /// Where the payload lies in the heap.
-    pub fn payload(self) -> u64 {
-        self.at + BLOCK_HEADER_BYTES
+    /// Where its payload lies in the heap: how an entry names it.
+    pub fn at(self) -> u64 {
+        self.at
     }
 
-    fn end(self) -> u64 {
-        self.payload() + self.payload_bytes
+    /// Length of its payload: what was asked for, rounded up to a multiple of 16.
+    pub fn bytes(self) -> u64 {
+        self.bytes
     }
 
-    fn read<H: Heap>(heap: &H, at: u64, used: u64) -> Result<Self> {
-        let damaged = || Error::corrupt(format!("the block at {at} of its heap is damaged"));
-        let room = used.checked_sub(at).and_then(|left| left.checked_sub(BLOCK_HEADER_BYTES)).ok_or_else(damaged)?;
-        let (payload_bytes, mark) = (heap.word(at), heap.word(at + 8));
-        if payload_bytes > room || !payload_bytes.is_multiple_of(16) || ![FREE, IN_USE].contains(&mark) {
-            return Err(damaged());
+    /// The heap address of `len` bytes, starting `at` bytes into the payload.
+    #[inline]
+    pub(crate) fn place(self, at: u64, len: usize) -> Result<u64> {
+        match at.checked_add(len as u64) {
+            Some(end) if end <= self.bytes => Ok(self.at + at),
+            _ => Err(Error::Misuse(format!("{len} bytes at {at} are not inside a block of {}", self.bytes))),
         }
-        Ok(Self { at, payload_bytes, free: mark == FREE })
     }
 }
 
-/// The block in use whose payload begins at `payload`.
-pub fn block_at<H: Heap>(heap: &H, payload: u64) -> Result<Block> {
-    let outside = || Error::corrupt(format!("its heap points at {payload}, where there is no block"));
+/// What a walk over all blocks finds.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The free blocks, headers included.
+    pub holes: Holes,
+    /// The blocks that hold entries of the catalog.
+    pub entries: Vec<Block>,
+    /// The users' blocks.
+    pub data: Vec<Block>,
+}
+
+/// Walks over all blocks and checks that they tile the used heap.
+pub fn scan<H: Heap>(heap: &H) -> Result<Scan> {
+    let used = heap.used()?;
+    let mut scan = Scan::default();
+    let mut at = HEAP_HEADER_BYTES;
+    while at < used {
+        let (block, kind) = read(heap, at, used)?;
+        match kind {
+            Kind::Free => drop(scan.holes.give(at, HEADER_BYTES + block.bytes)),
+            Kind::Entry => scan.entries.push(block),
+            Kind::Data => scan.data.push(block),
+        }
+        at = block.at + block.bytes;
+    }
+    Ok(scan)
+}
+
+/// The block of this kind whose payload begins at `payload`.
+pub fn block_at<H: Heap>(heap: &H, payload: u64, kind: Kind) -> Result<Block> {
+    let outside = || Error::corrupt(format!("its heap points at {payload}, where there is no such block"));
     if !payload.is_multiple_of(16) {
         return Err(outside());
     }
-    let at = payload.checked_sub(BLOCK_HEADER_BYTES).filter(|at| *at >= HEAP_HEADER_BYTES).ok_or_else(outside)?;
-    let block = Block::read(heap, at, heap.used()?)?;
-    if block.free { Err(outside()) } else { Ok(block) }
+    let at = payload.checked_sub(HEADER_BYTES).filter(|at| *at >= HEAP_HEADER_BYTES).ok_or_else(outside)?;
+    let (block, found) = read(heap, at, heap.used()?)?;
+    if found == kind { Ok(block) } else { Err(outside()) }
 }
 
-/// Takes a block of at least `bytes` and returns where its payload lies.
-pub fn allocate<R: Region>(tx: &mut Transaction<'_, R>, bytes: u64) -> Result<u64> {
-    let bytes = bytes.max(1).next_multiple_of(16);
-    let used = tx.used()?;
-    let mut at = HEAP_HEADER_BYTES;
-    while at < used {
-        let block = merged(tx, at, used)?;
-        if block.free && block.payload_bytes >= bytes {
-            return take(tx, block, bytes);
+fn read<H: Heap>(heap: &H, at: u64, used: u64) -> Result<(Block, Kind)> {
+    let damaged = || Error::corrupt(format!("the block at {at} of its heap is damaged"));
+    let room = used.checked_sub(at).and_then(|left| left.checked_sub(HEADER_BYTES)).ok_or_else(damaged)?;
+    let (bytes, mark) = (heap.word(at), heap.word(at + 8));
+    let kind = Kind::parse(mark ^ bytes).filter(|_| bytes <= room && bytes.is_multiple_of(16));
+    Ok((Block { at: at + HEADER_BYTES, bytes }, kind.ok_or_else(damaged)?))
+}
+
+/// How many bytes the heap lacks to hold one more block of `bytes`; 0: it has them.
+pub fn missing<H: Heap>(heap: &H, holes: &Holes, bytes: u64) -> Result<u64> {
+    let space = space(bytes)?;
+    let behind = heap.heap_bytes() - heap.used()?;
+    Ok(if holes.longest() >= space { 0 } else { space.saturating_sub(behind) })
+}
+
+/// Takes a block of at least `bytes`, for which there is room (`missing`). Its payload holds anything.
+pub fn allocate<R: Region>(tx: &mut Mutation<'_, R>, holes: &mut Holes, bytes: u64, kind: Kind) -> Result<Block> {
+    let space = space(bytes)?;
+    let at = match holes.take(space) {
+        Some((at, 0)) => at,
+        Some((at, rest)) => {
+            write_header(tx, at + space, rest, Kind::Free)?;
+            at
         }
-        at = block.end();
-    }
-    extend(tx, used, bytes)
-}
-
-/// Gives a block back.
-pub fn free<R: Region>(tx: &mut Transaction<'_, R>, payload: u64) -> Result<()> {
-    let block = block_at(tx, payload)?;
-    tx.store_word(block.at + 8, FREE)
-}
-
-/// The block at `at` together with every free one behind it, written as one if it is free itself.
-fn merged<R: Region>(tx: &mut Transaction<'_, R>, at: u64, used: u64) -> Result<Block> {
-    let mut block = Block::read(tx, at, used)?;
-    let before = block.payload_bytes;
-    while block.free && block.end() < used {
-        let next = Block::read(tx, block.end(), used)?;
-        if !next.free {
-            break;
+        None => {
+            let used = tx.used()?;
+            tx.set_used(used + space)?;
+            used
         }
-        block.payload_bytes += BLOCK_HEADER_BYTES + next.payload_bytes;
-    }
-    if block.payload_bytes != before {
-        tx.store_word(block.at, block.payload_bytes)?;
-    }
-    Ok(block)
+    };
+    write_header(tx, at, space, kind)
 }
 
-fn take<R: Region>(tx: &mut Transaction<'_, R>, block: Block, bytes: u64) -> Result<u64> {
-    let rest = block.payload_bytes - bytes;
-    if rest >= 2 * BLOCK_HEADER_BYTES {
-        let next = block.payload() + bytes;
-        write_header(tx, next, rest - BLOCK_HEADER_BYTES, FREE)?;
-        write_header(tx, block.at, bytes, IN_USE)?;
-    } else {
-        tx.store_word(block.at + 8, IN_USE)?;
+/// Gives a block back. Free space at the end of the heap is not used any more.
+pub fn free<R: Region>(tx: &mut Mutation<'_, R>, holes: &mut Holes, block: Block) -> Result<()> {
+    // Its own header too, where it disappears inside a longer free block: who frees it again is refused.
+    write_header(tx, block.at - HEADER_BYTES, HEADER_BYTES + block.bytes, Kind::Free)?;
+    let (at, space) = holes.give(block.at - HEADER_BYTES, HEADER_BYTES + block.bytes);
+    if at + space == tx.used()? {
+        holes.remove(at, space);
+        return tx.set_used(at);
     }
-    Ok(block.payload())
+    write_header(tx, at, space, Kind::Free).map(drop)
 }
 
-fn extend<R: Region>(tx: &mut Transaction<'_, R>, used: u64, bytes: u64) -> Result<u64> {
-    let free_bytes = tx.heap_bytes() - used;
-    let needed_bytes = BLOCK_HEADER_BYTES.saturating_add(bytes);
-    if needed_bytes > free_bytes {
-        let advice = "create the pool with a larger heap_bytes";
-        return Err(Error::Full { what: "the pool's heap", needed_bytes, free_bytes, advice });
-    }
-    write_header(tx, used, bytes, IN_USE)?;
-    tx.set_used(used + needed_bytes)?;
-    Ok(used + BLOCK_HEADER_BYTES)
+/// What a block occupies, header included.
+fn space(bytes: u64) -> Result<u64> {
+    let space = bytes.checked_next_multiple_of(16).and_then(|payload| payload.checked_add(HEADER_BYTES));
+    space.ok_or_else(|| Error::Misuse(format!("no block has {bytes} bytes")))
 }
 
-fn write_header<R: Region>(tx: &mut Transaction<'_, R>, at: u64, payload_bytes: u64, mark: u64) -> Result<()> {
-    tx.store_word(at, payload_bytes)?;
-    tx.store_word(at + 8, mark)
+fn write_header<R: Region>(tx: &mut Mutation<'_, R>, at: u64, space: u64, kind: Kind) -> Result<Block> {
+    let bytes = space - HEADER_BYTES;
+    let mut header = [0; HEADER_BYTES as usize];
+    header[..8].copy_from_slice(&bytes.to_le_bytes());
+    header[8..].copy_from_slice(&(kind.mark() ^ bytes).to_le_bytes());
+    tx.store(at, &header)?;
+    Ok(Block { at: at + HEADER_BYTES, bytes })
 }
 
 #[cfg(test)]

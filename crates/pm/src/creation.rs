@@ -1,10 +1,11 @@
 //! Telling a pool from an empty file, and making one of the other.
 
 use crate::error::{Error, Result};
+use crate::file::MAX_POOL_BYTES;
 use crate::pool::Options;
 use crate::region::Region;
 use crate::romulus;
-use crate::superblock::{CREATING, MAX_HEAP_BYTES, PAGE, Superblock};
+use crate::superblock::{CREATING, PAGE, Superblock};
 
 /// The superblock of a region, checked.
 pub fn superblock<R: Region>(region: &R) -> Result<Superblock> {
@@ -29,11 +30,11 @@ pub fn is_new<R: Region>(region: &R) -> bool {
 
 /// Makes a pool of a region that is new. Cut by a crash, it leaves a region that is new again.
 pub fn create<R: Region>(region: &R, options: Options) -> Result<()> {
-    if !(PAGE..=MAX_HEAP_BYTES).contains(&options.heap_bytes) {
-        let asked = options.heap_bytes;
-        return Err(Error::Misuse(format!("a heap has {PAGE} to {MAX_HEAP_BYTES} bytes, not heap_bytes={asked}")));
+    if options.heap_bytes < PAGE || options.heap_bytes > MAX_POOL_BYTES / 4 {
+        let (asked, most) = (options.heap_bytes, MAX_POOL_BYTES / 4);
+        return Err(Error::Misuse(format!("a heap has {PAGE} to {most} bytes, not heap_bytes={asked}")));
     }
-    let layout = Superblock::new(options.pool_id, options.heap_bytes.next_multiple_of(PAGE));
+    let layout = Superblock::new(options.pool_id, options.heap_bytes.next_multiple_of(PAGE))?;
     if layout.pool_bytes > options.max_bytes.unwrap_or(u64::MAX) {
         let (needed_bytes, free_bytes) = (layout.pool_bytes, options.max_bytes.unwrap_or(u64::MAX));
         let advice = "choose a larger max_bytes or a smaller heap_bytes";
@@ -49,7 +50,7 @@ pub fn create<R: Region>(region: &R, options: Options) -> Result<()> {
     if region.len() < layout.pool_bytes {
         region.grow(layout.pool_bytes)?;
     }
-    romulus::format(region, &layout);
+    romulus::format(region, &layout.heap);
     // ORDER: the heaps are durable before a superblock names them.
     region.psync()?;
     layout.store(region)

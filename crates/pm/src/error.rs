@@ -2,6 +2,9 @@
 
 use std::io;
 
+use crate::medium::{Durability, Medium};
+use crate::persist::Flush;
+
 /// The result of an operation on a pool.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -48,6 +51,22 @@ pub enum Error {
         /// The version that this crate writes.
         known: u32,
     },
+    /// A commit would survive less than the opener requires.
+    #[error(
+        "a commit on this medium, {medium} with flush={}, survives a {found}, not a {required}; \
+         move the pool to another medium, or require less",
+        flush.name()
+    )]
+    Durability {
+        /// What the opener requires.
+        required: Durability,
+        /// What there is.
+        found: Durability,
+        /// The medium that it follows from.
+        medium: Medium,
+        /// The write-back that it follows from.
+        flush: Flush,
+    },
     /// The pool cannot be used like this.
     #[error("{0}")]
     Misuse(String),
@@ -56,6 +75,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(action: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self::Io { action, source: errno.into() }
+    }
+
+    /// Somebody cut the file while it was open.
+    pub(crate) fn cut(bytes: u64) -> Self {
+        Self::Corrupt(format!("it was truncated to {bytes} bytes while it was open"))
     }
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {

@@ -2,18 +2,21 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync, fstatvfs, fsync};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::error::{Error, Result};
-use crate::medium::Medium;
-use crate::persist::{Flush, store_fence, stream_copy};
-use crate::region::Region;
+use crate::medium::{Durability, Medium, counts_every_block, durability};
+use crate::persist::{Flush, copy_lines, store_fence, stream_copy, write_back};
+use crate::region::{LINE, Region};
+use crate::sigbus::{Fault, Reservation};
+use crate::superblock::MAGIC;
 
 /// Address space reserved for a pool, and so the largest pool: it costs nothing until it is used.
 pub const MAX_POOL_BYTES: u64 = 1 << 40;
@@ -22,11 +25,20 @@ const PAGE: u64 = 4096;
 /// The real region: a file and its mapping.
 pub struct MappedFile {
     file: Arc<File>,
-    base: *mut u8,
+    reservation: Reservation,
     len: AtomicU64,
     map_sync: bool,
     medium: Medium,
     flush: Flush,
+    damage: OnceLock<Damage>,
+}
+
+/// Why an access to the mapping failed.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Cut { file_bytes: u64 },
+    NoSpace { free_bytes: u64 },
+    Unusable { bad_memory: bool },
 }
 
 // SAFETY: the mapping is shared memory that other processes may change at any moment anyway; every access copies bytes
@@ -36,18 +48,27 @@ unsafe impl Send for MappedFile {}
 unsafe impl Sync for MappedFile {}
 
 impl MappedFile {
-    /// Maps the whole file, which may be empty.
-    pub fn map(file: Arc<File>) -> Result<Self> {
+    /// Maps the whole file, which may be empty, to be written back with `flush`, or with what its medium needs.
+    ///
+    /// # Errors
+    /// A commit would not survive what it is required to (`Error::Durability`): the file was not touched then. Or the file
+    /// has holes and its medium no space for them (`Error::Full`), or the system refused something (`Error::Io`).
+    pub fn map(file: Arc<File>, flush: Option<Flush>, require: Option<Durability>) -> Result<Self> {
         let len = file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?.len();
-        let base = reserve()?;
-        let mut mapped =
-            Self { file, base, len: AtomicU64::new(0), map_sync: false, medium: Medium::File, flush: Flush::Fdatasync };
         if len > MAX_POOL_BYTES {
             return Err(Error::NotAPool("it is larger than any pool can be"));
         }
-        mapped.map_sync = accepts_map_sync(&mapped.file);
-        mapped.medium = Medium::detect(mapped.file.as_fd(), mapped.map_sync)?;
-        mapped.flush = mapped.medium.flush();
+        let map_sync = accepts_map_sync(&file);
+        let medium = Medium::detect(file.as_fd(), map_sync)?;
+        let flush = flush.unwrap_or_else(|| medium.flush());
+        let found = durability(medium, flush);
+        if let Some(required) = require.filter(|required| found < *required) {
+            return Err(Error::Durability { required, found, medium, flush });
+        }
+        let reservation = Reservation::new(MAX_POOL_BYTES as usize)?;
+        let (len_mapped, damage) = (AtomicU64::new(0), OnceLock::new());
+        let mapped = Self { file, reservation, len: len_mapped, map_sync, medium, flush, damage };
+        mapped.fill_holes(len)?;
         mapped.extend_mapping(len / PAGE * PAGE)?;
         Ok(mapped)
     }
@@ -62,9 +83,42 @@ impl MappedFile {
         self.flush
     }
 
-    /// The file behind the mapping.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// What a commit survives.
+    pub fn durability(&self) -> Durability {
+        durability(self.medium, self.flush)
+    }
+
+    /// A pool that was copied sparsely has no space where its pages are zero. It gets that now: a store that finds none
+    /// later would be lost.
+    fn fill_holes(&self, len: u64) -> Result<()> {
+        let facts =
+            self.file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?;
+        if facts.blocks() * 512 >= len || !counts_every_block(&self.file)? || !self.is_a_pool() {
+            return Ok(());
+        }
+        match self.allocate(0, len) {
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// What is none stays as it is.
+    fn is_a_pool(&self) -> bool {
+        let mut magic = [0; MAGIC.len()];
+        self.file.read_exact_at(&mut magic, 0).is_ok() && magic == *MAGIC
+    }
+
+    fn allocate(&self, from: u64, bytes: u64) -> Result<()> {
+        // A signal in the middle is no failure; some kernels let it end the call.
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), from, bytes)) {
+            Ok(()) => Ok(()),
+            Err(Errno::NOSPC | Errno::FBIG | Errno::DQUOT) => Err(full(bytes, self.free_bytes())),
+            Err(errno) => Err(Error::io("allocating space for the pool")(errno)),
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        fstatvfs(&self.file).map_or(0, |facts| facts.f_bavail.saturating_mul(facts.f_frsize))
     }
 
     fn extend_mapping(&self, to: u64) -> Result<()> {
@@ -76,52 +130,80 @@ impl MappedFile {
         let flags = MapFlags::SHARED_VALIDATE | MapFlags::FIXED | sync;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: `to <= MAX_POOL_BYTES`, so the new pages replace part of our own reservation, which nothing uses yet.
-        unsafe { mmap(self.base.add(from as usize).cast(), (to - from) as usize, access, flags, &self.file, from) }
+        unsafe { mmap(self.at(from).cast(), (to - from) as usize, access, flags, &self.file, from) }
             .map_err(Error::io("mapping the pool"))?;
         self.len.store(to, Ordering::Release);
         Ok(())
     }
 
-    fn check(&self, at: u64, len: usize) {
-        let end = at.checked_add(len as u64);
-        assert!(end.is_some_and(|end| end <= self.len()), "access outside the pool: {len} bytes at {at}");
+    #[inline]
+    fn at(&self, at: u64) -> *mut u8 {
+        self.reservation.base().wrapping_add(at as usize)
     }
 
-    fn full(&self, needed_bytes: u64) -> Error {
-        let free_bytes = fstatvfs(&self.file).map_or(0, |facts| facts.f_bavail.saturating_mul(facts.f_frsize));
-        let advice = "free some space, or move the pool file to a larger medium and go on there";
-        Error::Full { what: "the pool's medium", needed_bytes, free_bytes, advice }
+    #[inline]
+    fn check(&self, at: u64, len: usize) {
+        if at.checked_add(len as u64).is_none_or(|end| end > self.len()) {
+            outside(at, len);
+        }
+    }
+
+    /// What the first access that failed found. It stays so, whatever becomes of the file afterwards.
+    #[cold]
+    fn damage(&self, fault: Fault) -> Error {
+        match *self.damage.get_or_init(|| self.diagnose(fault)) {
+            Damage::Cut { file_bytes } => Error::cut(file_bytes),
+            Damage::NoSpace { free_bytes } => full(PAGE, free_bytes),
+            Damage::Unusable { bad_memory } => {
+                let errno = if bad_memory { Errno::HWPOISON } else { Errno::IO };
+                let action = "using the mapped pool, where a page could not be read or written";
+                Error::Io { action, source: errno.into() }
+            }
+        }
+    }
+
+    fn diagnose(&self, fault: Fault) -> Damage {
+        if fault.bad_memory {
+            return Damage::Unusable { bad_memory: true };
+        }
+        match self.file.metadata() {
+            Ok(facts) if facts.len() <= fault.page => return Damage::Cut { file_bytes: facts.len() },
+            _ => {}
+        }
+        // A hole that found no space finds none now; for a page that has its space nothing happens here.
+        match self.allocate(fault.page, PAGE) {
+            Err(Error::Full { free_bytes, .. }) => Damage::NoSpace { free_bytes },
+            _ => Damage::Unusable { bad_memory: false },
+        }
     }
 }
 
 impl Region for MappedFile {
+    #[inline]
     fn len(&self) -> u64 {
         self.len.load(Ordering::Acquire)
     }
 
+    #[inline]
     fn check_whole(&self) -> Result<()> {
-        let facts =
-            self.file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?;
-        if facts.len() >= self.len() {
-            return Ok(());
-        }
-        Err(Error::corrupt(format!("it was truncated to {} bytes while it was open", facts.len())))
+        self.reservation.fault().map_or(Ok(()), |fault| Err(self.damage(fault)))
     }
 
+    #[inline]
     fn load(&self, at: u64, out: &mut [u8]) {
         self.check(at, out.len());
         // SAFETY: the range is mapped (checked above) and `out` is private memory that cannot overlap the mapping.
-        unsafe { ptr::copy_nonoverlapping(self.base.add(at as usize), out.as_mut_ptr(), out.len()) }
+        unsafe { ptr::copy_nonoverlapping(self.at(at), out.as_mut_ptr(), out.len()) }
     }
 
+    #[inline]
     fn store(&self, at: u64, bytes: &[u8]) {
         self.check(at, bytes.len());
         // SAFETY: the range is mapped (checked above). A single word goes by one store, so that it cannot be torn.
         unsafe {
-            let to = self.base.add(at as usize);
             match <[u8; 8]>::try_from(bytes) {
-                Ok(word) if at.is_multiple_of(8) => ptr::write_volatile(to.cast::<u64>(), u64::from_ne_bytes(word)),
-                _ => ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()),
+                Ok(word) if at.is_multiple_of(8) => ptr::write_volatile(self.at(at).cast(), u64::from_ne_bytes(word)),
+                _ => ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(at), bytes.len()),
             }
         }
     }
@@ -129,21 +211,33 @@ impl Region for MappedFile {
     fn stream(&self, at: u64, bytes: &[u8]) {
         self.check(at, bytes.len());
         // SAFETY: the range is mapped (checked above).
-        unsafe { stream_copy(self.base.add(at as usize), bytes, self.flush) }
+        unsafe { stream_copy(self.flush, self.at(at), bytes) }
     }
 
+    #[inline]
+    fn copy(&self, from: u64, to: u64, len: u64) {
+        self.check(from, len as usize);
+        self.check(to, len as usize);
+        assert!((from | to | len).is_multiple_of(LINE) && from.abs_diff(to) >= len, "{len} bytes from {from} to {to}");
+        // SAFETY: both ranges are mapped, whole lines and apart (checked above).
+        unsafe { copy_lines(self.flush, self.at(from), self.at(to), len as usize) }
+    }
+
+    #[inline]
     fn pwb(&self, at: u64, len: u64) {
         self.check(at, len as usize);
         // SAFETY: the range is mapped (checked above).
-        unsafe { self.flush.write_back(self.base.add(at as usize), len as usize) }
+        unsafe { write_back(self.flush, self.at(at), len as usize) }
     }
 
+    #[inline]
     fn thread_fence(&self) {
         // ORDER: streamed stores of this thread reach the medium before it reports that it is done. On an ordinary
         // file the committing thread's `pfence` covers the stores of all threads.
         store_fence();
     }
 
+    #[inline]
     fn pfence(&self) -> Result<()> {
         // ORDER: all that was written back before, before all that is stored after; `sfence` orders clwb, clflushopt
         // and streamed stores of this thread, `fdatasync` every dirty page of the file.
@@ -151,9 +245,11 @@ impl Region for MappedFile {
         if self.flush == Flush::Fdatasync {
             fdatasync(&self.file).map_err(Error::io("writing the pool to its medium"))?;
         }
-        Ok(())
+        // ORDER: asked last: a store that found no page of the file has left its note by now.
+        self.check_whole()
     }
 
+    #[inline]
     fn psync(&self) -> Result<()> {
         // ORDER: on all x86-64 media a fence also waits, so durable and ordered are the same.
         self.pfence()
@@ -165,22 +261,22 @@ impl Region for MappedFile {
             let advice = "this is the largest pool there is";
             return Err(Error::Full { what: "the pool's address space", needed_bytes: bytes, free_bytes: old, advice });
         }
-        // A signal in the middle is no failure; some kernels let it end the call.
-        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), old, bytes - old)) {
-            Ok(()) => {}
-            Err(Errno::NOSPC | Errno::FBIG | Errno::DQUOT) => return Err(self.full(bytes - old)),
-            Err(errno) => return Err(Error::io("allocating space for the pool")(errno)),
-        }
+        self.check_whole()?;
+        self.allocate(old, bytes - old)?;
         fsync(&self.file).map_err(Error::io("writing the pool's new size to its medium"))?;
         self.extend_mapping(bytes)
     }
 }
 
-impl Drop for MappedFile {
-    fn drop(&mut self) {
-        // SAFETY: this is our own reservation, whole; no pointer into it outlives the struct.
-        let _ = unsafe { munmap(self.base.cast(), MAX_POOL_BYTES as usize) };
-    }
+#[cold]
+#[inline(never)]
+fn outside(at: u64, len: usize) -> ! {
+    panic!("access outside the pool: {len} bytes at {at}")
+}
+
+fn full(needed_bytes: u64, free_bytes: u64) -> Error {
+    let advice = "free some space, or move the pool file to a larger medium and go on there";
+    Error::Full { what: "the pool's medium", needed_bytes, free_bytes, advice }
 }
 
 /// Whether the kernel maps a file with `MAP_SYNC`: it is on DAX then.
@@ -195,16 +291,5 @@ pub fn accepts_map_sync(file: &File) -> bool {
     }
 }
 
-fn reserve() -> Result<*mut u8> {
-    // SAFETY: a fresh anonymous mapping at an address that the kernel chooses; without access rights it costs nothing.
-    unsafe {
-        mmap_anonymous(
-            ptr::null_mut(),
-            MAX_POOL_BYTES as usize,
-            ProtFlags::empty(),
-            MapFlags::PRIVATE | MapFlags::NORESERVE,
-        )
-    }
-    .map(|base| base.cast())
-    .map_err(Error::io("reserving address space for the pool (is `ulimit -v` set?)"))
-}
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,10 @@ mod creation;
 mod error;
 mod extent;
 mod file;
+mod fork;
+mod holes;
 mod lock;
+mod log;
 mod medium;
 mod persist;
 mod pool;
@@ -20,16 +23,30 @@ mod pool;
 #[path = "../tests/recording/mod.rs"]
 mod recording;
 mod region;
+mod reserved;
 mod romulus;
+#[cfg(test)]
+#[path = "../tests/scratch/mod.rs"]
+mod scratch;
+mod sigbus;
+mod snapshot;
 mod status;
 mod superblock;
+mod transaction;
+mod twins;
+mod verify;
 
+pub use alloc::Block;
 pub use catalog::Entry;
 pub use error::{Error, Result};
 pub use extent::{EXTENT_ALIGN, Extent};
 pub use medium::{Durability, Medium};
 pub use persist::Flush;
-pub use pool::{Options, Pool, Reserved};
+pub use pool::{Options, Pool};
 pub use region::Region;
-pub use romulus::{Heap, State};
+pub use reserved::Reserved;
+pub use romulus::State;
+pub use snapshot::Snapshot;
 pub use status::{Status, medium_of};
+pub use transaction::Transaction;
+pub use verify::{Report, Stats};

@@ -4,31 +4,39 @@
 //! a killed process loses it at once, and a second opener can ask who holds it. Its known trap is that closing *any*
 //! descriptor of the file in the same process drops it. So pools that are open here are listed, and a pool's file is
 //! never opened twice by this crate. Whoever else closes one in this process loses the lock for us: so a writer takes
-//! it anew before it reserves and before it commits, and checks that nobody has committed meanwhile.
+//! it anew when it begins, and finds that nobody has committed meanwhile.
+//!
+//! Beginning is the matter of a million times a second. So the lock is taken anew only when that was not done in the last
+//! ten milliseconds, and a forked child is known without a system call.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{Error, Result};
+use crate::fork::generation;
 
 /// How long a second opener waits for the first to go: a killed enclave may take a moment to unmap a large pool.
 const PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(20);
+/// How long a lock that was held is believed to be held.
+const BELIEVED_MS: u64 = 10;
 
 type FileId = (u64, u64);
 
 /// An open pool.
 struct OpenFile {
-    /// The process that opened it: a forked child inherits the list, not the locks.
-    owner: u32,
+    /// The process that opened it, as `generation` numbers it: a forked child inherits the list, not the locks.
+    owner: u64,
     file: Arc<File>,
     /// Further descriptors of the same file, which cannot be closed before the lock goes.
     parked: Vec<Arc<File>>,
@@ -41,14 +49,17 @@ static OPEN: LazyLock<Mutex<HashMap<FileId, OpenFile>>> = LazyLock::new(Mutex::d
 #[derive(Debug)]
 pub struct Lock {
     id: FileId,
-    owner: u32,
+    owner: u64,
+    owner_pid: u32,
+    /// When it was last taken.
+    taken_ms: AtomicU64,
 }
 
 impl Lock {
     /// Takes the lock, waiting a few seconds for another process to let go of it.
     pub fn take(file: Arc<File>) -> Result<Self> {
-        let id = file_id(&file)?;
-        let owner = std::process::id();
+        let facts = metadata(&file)?;
+        let (id, owner) = ((facts.dev(), facts.ino()), generation());
         list(id, owner, &file)?;
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = acquire(&file) {
@@ -58,31 +69,54 @@ impl Lock {
             }
             std::thread::sleep(RETRY);
         }
-        Ok(Self { id, owner })
+        let (owner_pid, taken_ms) = (std::process::id(), AtomicU64::new(coarse_ms()));
+        Ok(Self { id, owner, owner_pid, taken_ms })
     }
 
-    /// Makes sure that this process may write: it took the lock, is no forked child, and still holds the lock.
-    pub fn assert_held(&self) -> Result<()> {
+    /// Makes sure that this process may write: it took the lock, is no forked child, and still held the lock, on a file of
+    /// at least `bytes`, at most ten milliseconds ago.
+    #[inline]
+    pub fn assert_held(&self, bytes: u64) -> Result<()> {
         self.assert_owner()?;
-        let file = held_here(self.id).ok_or_else(|| Error::Misuse("the pool is closed; open it again".into()))?;
-        acquire(&file)
+        let now = coarse_ms();
+        if now < self.taken_ms.load(Ordering::Relaxed) + BELIEVED_MS {
+            return Ok(());
+        }
+        self.take_anew(now, bytes)
     }
 
     /// Refuses a forked child, which may read the pool but not write it.
+    #[inline]
     pub fn assert_owner(&self) -> Result<()> {
-        if std::process::id() == self.owner {
-            return Ok(());
+        if self.is_owner() { Ok(()) } else { Err(self.forked()) }
+    }
+
+    fn is_owner(&self) -> bool {
+        generation() == self.owner
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        let pid = self.owner_pid;
+        Error::Misuse(format!("a forked child of process {pid} cannot write its pool; write in the parent"))
+    }
+
+    #[cold]
+    fn take_anew(&self, now: u64, bytes: u64) -> Result<()> {
+        let file = held_here(self.id).ok_or_else(|| Error::Misuse("the pool is closed; open it again".into()))?;
+        acquire(&file)?;
+        let file_bytes = metadata(&file)?.len();
+        if file_bytes < bytes {
+            return Err(Error::cut(file_bytes));
         }
-        Err(Error::Misuse(format!(
-            "a forked child of process {} cannot write its pool; write in the parent",
-            self.owner
-        )))
+        self.taken_ms.store(now, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if std::process::id() == self.owner {
+        if self.is_owner() {
             // Under the mutex to the end, so that no thread can take the lock anew before this lets go of it.
             let mut open = open_files();
             if let Some(closing) = open.remove(&self.id) {
@@ -100,17 +134,19 @@ pub fn open_here(path: &Path) -> Option<Arc<File>> {
 }
 
 fn held_here(id: FileId) -> Option<Arc<File>> {
-    open_files().get(&id).filter(|open| open.owner == std::process::id()).map(|open| open.file.clone())
+    open_files().get(&id).filter(|open| open.owner == generation()).map(|open| open.file.clone())
 }
 
 /// Lists a file as open in this process, unless it is already.
-fn list(id: FileId, owner: u32, file: &Arc<File>) -> Result<()> {
+fn list(id: FileId, owner: u64, file: &Arc<File>) -> Result<()> {
     let mut open = open_files();
     if let Some(already) = open.get_mut(&id).filter(|already| already.owner == owner) {
         already.parked.push(file.clone());
         return Err(Error::Busy { holder: "this process already".into() });
     }
-    open.insert(id, OpenFile { owner, file: file.clone(), parked: Vec::new() });
+    // What was inherited from a parent that has the pool open too must not be closed either.
+    let parked = open.remove(&id).map_or(Vec::new(), |inherited| [vec![inherited.file], inherited.parked].concat());
+    open.insert(id, OpenFile { owner, file: file.clone(), parked });
     Ok(())
 }
 
@@ -118,9 +154,14 @@ fn open_files() -> MutexGuard<'static, HashMap<FileId, OpenFile>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn file_id(file: &File) -> Result<FileId> {
-    let facts = file.metadata().map_err(|source| Error::Io { action: "asking for the pool's identity", source })?;
-    Ok((facts.dev(), facts.ino()))
+/// A clock of a few milliseconds that is read without a system call.
+fn coarse_ms() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+fn metadata(file: &File) -> Result<Metadata> {
+    file.metadata().map_err(|source| Error::Io { action: "looking at the pool", source })
 }
 
 fn acquire(file: &File) -> Result<()> {

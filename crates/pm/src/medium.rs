@@ -1,21 +1,26 @@
 //! What lies under a pool file, and what it survives. A claim that cannot be checked is not believed.
+//!
+//! `Facts` is what the kernel says, `Medium::judge` what follows from it.
 
 use std::fmt;
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, fstatfs, statx};
 
 use crate::error::{Error, Result};
 use crate::persist::Flush;
 
-const TMPFS_MAGIC: i64 = 0x0102_1994;
-/// File systems on disks whose `fdatasync` reaches the disk: ext2 to ext4, XFS, Btrfs, F2FS, ZFS, bcachefs.
-const DISK_MAGICS: [i64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e];
+const TMPFS: i64 = 0x0102_1994;
+/// File systems whose `fdatasync` reaches the disk: ext2 to ext4, XFS, F2FS.
+const ON_DISK: [i64; 3] = [0xef53, 0x5846_5342, 0xf2f5_2010];
+/// The same, but a file without holes may have fewer blocks than bytes: Btrfs, ZFS, bcachefs.
+const COMPRESSING: [i64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
+const SYSFS: &str = "/sys";
 
-/// What a commit survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a commit survives; the more, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
     /// The process may die; the machine must not.
     ProcessCrash,
@@ -23,11 +28,53 @@ pub enum Durability {
     PowerFailure,
 }
 
+impl Durability {
+    /// Reads the words of a user, those that `Display` writes.
+    ///
+    /// # Errors
+    /// Other words (`Error::Misuse`).
+    pub fn parse(words: &str) -> Result<Self> {
+        let known = [Self::ProcessCrash, Self::PowerFailure].into_iter().find(|one| one.to_string() == words);
+        known.ok_or_else(|| {
+            Error::Misuse(format!("require={words:?} is not known; use \"process crash\" or \"power failure\""))
+        })
+    }
+}
+
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ProcessCrash => "process crash",
             Self::PowerFailure => "power failure",
+        })
+    }
+}
+
+/// What the kernel says of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The magic number of its file system.
+    pub(crate) file_system: i64,
+    /// `mmap` accepts `MAP_SYNC`.
+    pub(crate) map_sync: bool,
+    /// `statx` says that the file is on DAX.
+    pub(crate) dax: bool,
+    /// The `persistence_domain` of the NVDIMM region that holds its block device, if it is on one.
+    pub(crate) persistence_domain: Option<String>,
+}
+
+impl Facts {
+    /// Asks the kernel; `sysfs` is where it is mounted.
+    pub(crate) fn of(file: impl AsFd, map_sync: bool, sysfs: &Path) -> Result<Self> {
+        let file_system = file_system(file.as_fd())?;
+        let facts = statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+            .map_err(Error::io("asking for the pool's attributes"))?;
+        let device = format!("{}:{}", facts.stx_dev_major, facts.stx_dev_minor);
+        Ok(Self {
+            file_system,
+            map_sync,
+            dax: facts.stx_attributes.contains(StatxAttributes::DAX),
+            persistence_domain: persistence_domain(sysfs, &device),
         })
     }
 }
@@ -53,29 +100,28 @@ pub enum Medium {
 impl Medium {
     /// Looks at the file behind a descriptor. `map_sync` says whether the kernel accepts `MAP_SYNC` for it.
     pub(crate) fn detect(file: impl AsFd, map_sync: bool) -> Result<Self> {
-        let kind = fstatfs(file.as_fd()).map_err(Error::io("asking for the pool's file system"))?.f_type;
-        if kind as i64 == TMPFS_MAGIC {
-            return Ok(Self::EmulatedPm);
+        Ok(Self::judge(&Facts::of(file, map_sync, Path::new(SYSFS))?))
+    }
+
+    /// What follows from the facts.
+    pub(crate) fn judge(facts: &Facts) -> Self {
+        if facts.file_system == TMPFS {
+            return Self::EmulatedPm;
         }
-        let facts = statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-            .map_err(Error::io("asking for the pool's attributes"))?;
-        if !map_sync || !facts.stx_attributes.contains(StatxAttributes::DAX) {
-            let on_disk = DISK_MAGICS.contains(&(kind as i64));
-            return Ok(if on_disk { Self::File } else { Self::UncheckedFile });
+        if !facts.map_sync || !facts.dax {
+            let on_disk = ON_DISK.contains(&facts.file_system) || COMPRESSING.contains(&facts.file_system);
+            return if on_disk { Self::File } else { Self::UncheckedFile };
         }
-        Ok(match persistence_domain(facts.stx_dev_major, facts.stx_dev_minor).as_deref() {
+        match facts.persistence_domain.as_deref() {
             Some("memory_controller") => Self::Pm { caches_persist: false },
             Some("cpu_cache") => Self::Pm { caches_persist: true },
             _ => Self::UnprovenDax,
-        })
+        }
     }
 
-    /// What a commit on this medium survives.
+    /// What a commit on this medium survives, with the write-back that it needs.
     pub fn durability(self) -> Durability {
-        match self {
-            Self::Pm { .. } | Self::File => Durability::PowerFailure,
-            Self::EmulatedPm | Self::UnprovenDax | Self::UncheckedFile => Durability::ProcessCrash,
-        }
+        durability(self, self.flush())
     }
 
     /// The write-back that this medium needs.
@@ -101,9 +147,39 @@ impl fmt::Display for Medium {
     }
 }
 
-/// The `persistence_domain` of the NVDIMM region that holds a block device, if it is on one.
-fn persistence_domain(major: u32, minor: u32) -> Option<String> {
-    let device: PathBuf = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let domain = device.ancestors().find_map(|folder| fs::read_to_string(folder.join("persistence_domain")).ok())?;
+/// What a commit survives on a medium when stores are written back like this.
+pub(crate) fn durability(medium: Medium, flush: Flush) -> Durability {
+    let enough = match medium {
+        Medium::Pm { caches_persist } => caches_persist || flush != Flush::None,
+        Medium::File => flush == Flush::Fdatasync,
+        Medium::EmulatedPm | Medium::UnprovenDax | Medium::UncheckedFile => false,
+    };
+    if enough { Durability::PowerFailure } else { Durability::ProcessCrash }
+}
+
+/// Whether a file that has fewer blocks than bytes has holes.
+pub(crate) fn counts_every_block(file: impl AsFd) -> Result<bool> {
+    Ok(!COMPRESSING.contains(&file_system(file)?))
+}
+
+fn file_system(file: impl AsFd) -> Result<i64> {
+    Ok(fstatfs(file).map_err(Error::io("asking for the pool's file system"))?.f_type as i64)
+}
+
+/// What the NVDIMM region says that holds a block device: a folder `regionN` above it in the tree of devices.
+fn persistence_domain(sysfs: &Path, device: &str) -> Option<String> {
+    let root = fs::canonicalize(sysfs).ok()?;
+    let folder = fs::canonicalize(root.join("dev/block").join(device)).ok()?;
+    let above = folder.ancestors().take_while(|folder| folder.starts_with(&root));
+    let region = above.into_iter().find(|folder| is_region(folder))?;
+    let domain = fs::read_to_string(region.join("persistence_domain")).ok()?;
     Some(domain.trim().to_owned())
 }
+
+fn is_region(folder: &Path) -> bool {
+    let number = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("region"));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+#[cfg(test)]
+mod tests;

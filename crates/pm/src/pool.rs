@@ -1,22 +1,27 @@
-//! The pool: opening, creating, recovering, growing, and the two ways to write it.
+//! The pool: opening, creating, recovering, growing, and bulk space.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::catalog::{self, Entry};
+use parking_lot::{Mutex, RwLock};
+
+use crate::alloc;
+use crate::catalog::{self, Entry, Index};
 use crate::creation::{create, is_new, superblock};
 use crate::error::{Error, Result};
-use crate::extent::{EXTENT_ALIGN, Extent, FreeSpace};
+use crate::extent::{Extent, FreeSpace};
 use crate::file::MappedFile;
+use crate::holes::Holes;
 use crate::lock::{self, Lock};
-use crate::medium::Medium;
+use crate::medium::{Durability, Medium};
 use crate::persist::Flush;
 use crate::region::Region;
-use crate::romulus::{self, Heap, MainHeap, Transaction};
-use crate::superblock::{PAGE, Superblock};
+use crate::romulus::{self, Log};
+use crate::superblock::{MAX_SEGMENTS, PAGE, Superblock};
+use crate::twins::{Half, Heap, HeapMap, Segment, Twin};
 
 /// The pool grows by multiples of this.
 const GROWTH_BYTES: u64 = 64 << 10;
@@ -26,48 +31,84 @@ const GROWTH_BYTES: u64 = 64 << 10;
 pub struct Options {
     /// The pool never grows beyond this; `None`: as far as its medium goes.
     pub max_bytes: Option<u64>,
-    /// Length of each heap of a pool that is created now.
+    /// First length of the heap of a pool that is created now.
     pub heap_bytes: u64,
     /// A fresh random id, for a pool that is created now.
     pub pool_id: [u8; 16],
+    /// The write-back to use; `None`: what suits the medium.
+    pub flush: Option<Flush>,
+    /// A pool whose commits survive less is not opened.
+    pub require: Option<Durability>,
 }
 
 /// An open pool. It is the only writer of its file.
+///
+/// One transaction runs at a time, behind `writer`. Readers never wait for it: while it changes main they read back, and
+/// while it copies to back they read main. `main` and `back` hold what is known of the two copies, each behind the lock of
+/// its copy; the writer holds one of these locks at a time.
 pub struct Pool<R: Region = MappedFile> {
-    region: R,
-    lock: Option<Lock>,
+    pub(crate) region: R,
+    pub(crate) lock: Option<Lock>,
     max_bytes: u64,
-    shared: Mutex<Shared>,
+    pub(crate) writer: Arc<Mutex<Writer>>,
+    /// The thread that runs the transaction, as `this_thread` names it; 0: none.
+    pub(crate) writing_thread: AtomicUsize,
+    pub(crate) main: Arc<RwLock<View>>,
+    pub(crate) back: Arc<RwLock<View>>,
+    pub(crate) space: Mutex<Space>,
+    /// After an I/O error nobody knows what is durable, and asking once more may be answered with a wrong yes.
+    pub(crate) failed: AtomicBool,
 }
 
-struct Shared {
-    layout: Superblock,
-    free: FreeSpace,
-    /// The extents of each entry. The catalog says the same, but anybody may change it there while the pool is open.
-    owned: HashMap<String, Vec<Extent>>,
+/// What is known of one copy of the heap.
+#[derive(Clone)]
+pub struct View {
+    /// Where it lies.
+    pub(crate) heap: Arc<HeapMap>,
+    /// Its catalog.
+    pub(crate) index: Index,
+}
+
+/// What belongs to the one who writes.
+pub struct Writer {
+    /// Where the heap lies, with all that it has grown by.
+    pub(crate) heap: Arc<HeapMap>,
+    pub(crate) log: Log,
+    /// The free blocks of the heap; `None` after a transaction that changed them was rolled back: found anew when needed.
+    pub(crate) holes: Option<Holes>,
     /// As many transactions as this process knows of.
-    commits: u64,
-    failed: bool,
+    pub(crate) commits: u64,
+}
+
+/// The file's geometry and its free extents. Held for moments only, also inside a transaction.
+pub struct Space {
+    pub(crate) layout: Superblock,
+    pub(crate) free: FreeSpace,
 }
 
 impl Pool {
     /// Opens the pool at a path, or creates it where there is no file.
-    pub fn open(path: &Path, options: Options) -> Result<Self> {
+    pub fn open(path: &Path, options: Options) -> Result<Arc<Self>> {
         if lock::open_here(path).is_some() {
             return Err(Error::Busy { holder: "this process already".into() });
         }
         if path.exists() && !path.is_file() {
             return Err(Error::NotAPool("it is not a regular file"));
         }
+        let is_new = !path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = file.map_err(|source| Error::Io { action: "opening the pool", source })?;
-        let pool = Self::from_file(file, options)?;
+        let pool = Self::from_file(file, options).inspect_err(|error| {
+            if is_new && matches!(error, Error::Durability { .. }) {
+                let _ = std::fs::remove_file(path);
+            }
+        })?;
         sync_folder(path)?;
         Ok(pool)
     }
 
     /// Opens the pool behind a descriptor that is open for reading and writing; an empty file becomes a pool.
-    pub fn from_file(file: File, options: Options) -> Result<Self> {
+    pub fn from_file(file: File, options: Options) -> Result<Arc<Self>> {
         let file = Arc::new(file);
         let facts = file.metadata().map_err(|source| Error::Io { action: "looking at the pool", source })?;
         if !facts.is_file() {
@@ -77,7 +118,7 @@ impl Pool {
             return Err(Error::NotAPool("it is too short"));
         }
         let lock = Lock::take(file.clone())?;
-        Self::with_region(MappedFile::map(file)?, Some(lock), options)
+        Self::with_region(MappedFile::map(file, options.flush, options.require)?, Some(lock), options)
     }
 
     /// What lies under the pool.
@@ -89,53 +130,71 @@ impl Pool {
     pub fn flush(&self) -> Flush {
         self.region.flush()
     }
+
+    /// What a commit survives: it follows from both.
+    pub fn durability(&self) -> Durability {
+        self.region.durability()
+    }
 }
 
 impl<R: Region> Pool<R> {
     /// Opens or creates a pool over a region that nobody else can reach, and that so needs no lock: a test's.
-    pub fn over(region: R, options: Options) -> Result<Self> {
+    pub fn over(region: R, options: Options) -> Result<Arc<Self>> {
         Self::with_region(region, None, options)
     }
 
-    fn with_region(region: R, lock: Option<Lock>, options: Options) -> Result<Self> {
+    fn with_region(region: R, lock: Option<Lock>, options: Options) -> Result<Arc<Self>> {
         if is_new(&region) {
             create(&region, options)?;
         }
         let layout = superblock(&region)?;
         layout.repair(&region)?;
-        romulus::recover(&region, &layout)?;
-        let heap = MainHeap::new(&region, &layout);
-        let entries = catalog::read(&heap)?;
-        let free = FreeSpace::around(checked_extents(&entries, &layout)?, &layout)?;
-        let owned = entries.into_iter().map(|entry| (entry.name, entry.extents)).collect();
+        romulus::recover(&region, &layout.heap)?;
+        let heap = Half { region: &region, map: &layout.heap, twin: Twin::Main };
+        let scan = alloc::scan(&heap)?;
+        let index = catalog::read(&heap, &scan)?;
+        let free = FreeSpace::around(extents(&index), &layout)?;
+        let map = layout.heap.clone();
         let commits = heap.commits();
-        let max_bytes = options.max_bytes.unwrap_or(u64::MAX);
-        Ok(Self { region, lock, max_bytes, shared: Mutex::new(Shared { layout, free, owned, commits, failed: false }) })
+        let mut writer = Writer { heap: map.clone(), log: Log::default(), holes: Some(scan.holes), commits };
+        writer.log.lines.cover(map.bytes());
+        let view = View { heap: map, index };
+        region.check_whole()?;
+        Ok(Arc::new(Self {
+            region,
+            lock,
+            max_bytes: options.max_bytes.unwrap_or(u64::MAX),
+            writer: Arc::new(Mutex::new(writer)),
+            writing_thread: AtomicUsize::new(0),
+            main: Arc::new(RwLock::new(view.clone())),
+            back: Arc::new(RwLock::new(view)),
+            space: Mutex::new(Space { layout, free }),
+            failed: AtomicBool::new(false),
+        }))
     }
 
     /// The pool's random id.
     pub fn id(&self) -> [u8; 16] {
-        self.shared().layout.pool_id
+        self.space.lock().layout.pool_id
     }
 
     /// Length of the file, and how much of it is free for extents.
     pub fn bytes(&self) -> (u64, u64) {
-        let shared = self.shared();
-        (shared.layout.pool_bytes, shared.free.bytes())
+        let space = self.space.lock();
+        (space.layout.pool_bytes, space.free.bytes())
     }
 
-    /// A private copy of the catalog.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
-        self.region.check_whole()?;
-        let shared = self.shared();
-        let entries = catalog::read(&MainHeap::new(&self.region, &shared.layout))?;
-        checked_extents(&entries, &shared.layout)?;
-        Ok(entries)
+    /// All entries of the catalog, by name.
+    pub fn entries(&self) -> Vec<Entry> {
+        let (_, view) = self.reading();
+        let mut entries: Vec<Entry> = view.index.iter().map(|located| (*located.entry).clone()).collect();
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        entries
     }
 
     /// The entry of a name.
-    pub fn entry(&self, name: &str) -> Result<Option<Entry>> {
-        Ok(self.entries()?.into_iter().find(|entry| entry.name == name))
+    pub fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        self.reading().1.index.get(name).map(|located| located.entry.clone())
     }
 
     /// Copies bytes of an extent into private memory, starting `at` bytes into it.
@@ -148,187 +207,99 @@ impl<R: Region> Pool<R> {
         if end.is_none() || !fits {
             return Err(Error::corrupt(format!("{} bytes at {at} are not inside {extent:?}", out.len())));
         }
-        self.region.check_whole()?;
         self.region.load(extent.offset + at, out);
-        Ok(())
+        self.region.check_whole()
     }
 
-    /// Takes one free extent for each size, which is not zero, growing the pool when the free space does not do.
-    pub fn reserve(self: &Arc<Self>, sizes: &[u64]) -> Result<Reserved<R>> {
-        if sizes.contains(&0) {
-            return Err(Error::Misuse("an extent has at least one byte".into()));
-        }
-        let mut shared = self.usable()?;
-        let mut reserved = Reserved { pool: self.clone(), extents: vec![None; sizes.len()] };
-        let mut missing = 0_u64;
-        for (slot, &bytes) in reserved.extents.iter_mut().zip(sizes) {
-            *slot = shared.free.take(bytes);
-            if slot.is_none() {
-                let space = bytes.checked_next_multiple_of(EXTENT_ALIGN).unwrap_or(u64::MAX);
-                missing = missing.saturating_add(space);
-            }
-        }
-        if missing > 0 {
-            let grown = self.grow(&mut shared, missing);
-            if let Err(error) = grown {
-                drop(shared);
-                return Err(error);
-            }
-            for (slot, &bytes) in reserved.extents.iter_mut().zip(sizes).filter(|(slot, _)| slot.is_none()) {
-                *slot = shared.free.take(bytes);
-            }
-        }
-        drop(shared);
-        Ok(reserved)
-    }
-
-    /// Puts `entry` into the catalog in one transaction, in the place of the one of its name. Its extents are those of
-    /// `reserved` and any that it had before; what it had before and has no more is free afterwards.
-    pub fn commit(&self, entry: &Entry, reserved: Reserved<R>) -> Result<()> {
-        let mut shared = self.usable()?;
-        let flipped = self.flip(&mut shared, entry, &reserved);
-        match flipped {
-            Ok(()) => reserved.keep(),
-            // `reserved` gives its extents back, for which it needs the mutex.
-            Err(_) => drop(shared),
-        }
-        flipped
-    }
-
-    fn flip(&self, shared: &mut Shared, entry: &Entry, reserved: &Reserved<R>) -> Result<()> {
-        let old = shared.owned.get(&entry.name).cloned().unwrap_or_default();
-        check_owned(entry, &old, reserved)?;
-        let written = self.write(shared, entry, &old);
-        // After an I/O error nobody knows what is durable, and asking once more may be answered with a wrong yes.
-        written.inspect_err(|error| shared.failed |= matches!(error, Error::Io { .. }))?;
-        shared.commits = shared.commits.wrapping_add(1);
-        let kept: HashSet<&Extent> = entry.extents.iter().collect();
-        for extent in old.iter().filter(|extent| !kept.contains(extent)) {
-            shared.free.give(*extent);
-        }
-        shared.owned.insert(entry.name.clone(), entry.extents.clone());
-        Ok(())
-    }
-
-    fn write(&self, shared: &Shared, entry: &Entry, old: &[Extent]) -> Result<()> {
-        // ORDER: the extents that the workers streamed are durable before the catalog names them.
-        self.region.pfence()?;
-        let mut tx = Transaction::begin(&self.region, &shared.layout);
-        let replaced = catalog::put(&mut tx, entry)?;
-        if replaced.map_or(Vec::new(), |replaced| replaced.extents) != old {
-            return Err(Error::corrupt("its catalog was changed while it was open"));
-        }
-        tx.commit()
-    }
-
-    fn grow(&self, shared: &mut Shared, missing: u64) -> Result<()> {
-        let old = shared.layout.pool_bytes;
+    pub(crate) fn grow(&self, space: &mut Space, missing: u64) -> Result<()> {
+        let old = space.layout.pool_bytes;
         let new = old.saturating_add(missing).checked_next_multiple_of(GROWTH_BYTES).unwrap_or(u64::MAX);
+        // The last growth may be shorter, so that all of `max_bytes` can be used.
+        let new = if new > self.max_bytes { old.saturating_add(missing) } else { new };
         if new > self.max_bytes {
             let advice = "open it with a larger max_bytes";
-            let free_bytes = self.max_bytes.saturating_sub(old) + shared.free.bytes();
+            let free_bytes = self.max_bytes.saturating_sub(old) + space.free.bytes();
             return Err(Error::Full { what: "the pool", needed_bytes: missing, free_bytes, advice });
         }
         if new > self.region.len() {
-            self.region.grow(new)?;
+            self.note(self.region.grow(new))?;
         }
-        let layout = Superblock { pool_bytes: new, sequence: shared.layout.sequence + 1, ..shared.layout.clone() };
-        layout.store(&self.region).inspect_err(|_| shared.failed = true)?;
-        shared.layout = layout;
-        shared.free.add(old, new - old);
+        let layout = space.layout.with_length(new);
+        self.adopt(space, layout)?;
+        space.free.add(old, new - old);
         Ok(())
     }
 
-    /// The pool for writing.
-    fn usable(&self) -> Result<MutexGuard<'_, Shared>> {
-        self.lock.as_ref().map_or(Ok(()), Lock::assert_held)?;
+    /// Gives the heap at least `missing` bytes more: as many again as it has, where there is room for that.
+    pub(crate) fn grow_heap(&self, missing: u64) -> Result<Arc<HeapMap>> {
+        let mut space = self.space.lock();
+        let full = |needed_bytes, advice| Error::Full { what: "the pool's heap", needed_bytes, free_bytes: 0, advice };
+        if space.layout.heap.segments().len() == MAX_SEGMENTS {
+            return Err(full(missing, "create a pool with a larger heap_bytes, and copy what it holds"));
+        }
+        let least = missing.checked_next_multiple_of(PAGE).filter(|least| *least < u64::MAX / 2);
+        let least = least.ok_or_else(|| full(missing, "no pool is so large"))?;
+        let ample = least.max(space.layout.heap.bytes());
+        let mut taken = [None];
+        match self.take(&mut space, &[2 * ample], &mut taken) {
+            Err(Error::Full { .. }) => self.take(&mut space, &[2 * least], &mut taken)?,
+            other => other?,
+        }
+        let [taken] = taken;
+        let extent = taken.ok_or_else(|| full(missing, "open the pool with a larger max_bytes"))?;
+        let segment = Segment { offset: extent.offset, bytes: extent.bytes / 2 };
+        let layout = space.layout.with_segment(segment);
+        self.adopt(&mut space, layout)?;
+        Ok(space.layout.heap.clone())
+    }
+
+    fn adopt(&self, space: &mut Space, layout: Superblock) -> Result<()> {
+        // Another pool that somebody put under us keeps its superblocks.
+        self.check_superblocks(&space.layout)?;
+        self.note(layout.store(&self.region))?;
+        space.layout = layout;
+        Ok(())
+    }
+
+    /// Refuses a forked child: the pool that it has inherited is its parent's.
+    #[inline]
+    pub(crate) fn check_owner(&self) -> Result<()> {
+        self.lock.as_ref().map_or(Ok(()), Lock::assert_owner)
+    }
+
+    /// Whether this process may write the pool at all.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        self.lock.as_ref().map_or(Ok(()), |lock| lock.assert_held(self.region.len()))?;
         self.region.check_whole()?;
-        let shared = self.shared();
-        if shared.failed {
+        if self.failed.load(Ordering::Acquire) {
             let advice = "the medium failed while writing the pool; close it and open it again".to_owned();
             return Err(Error::Misuse(advice));
         }
-        if MainHeap::new(&self.region, &shared.layout).commits() != shared.commits {
-            let advice = "somebody else wrote the pool while it was open here; close it and open it again".to_owned();
-            return Err(Error::Misuse(advice));
-        }
-        Ok(shared)
-    }
-
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Extents that were taken and not committed yet. They are written through this and nothing else, so that no byte of a
-/// committed extent can be touched; dropping it gives them back.
-pub struct Reserved<R: Region = MappedFile> {
-    pool: Arc<Pool<R>>,
-    extents: Vec<Option<Extent>>,
-}
-
-impl<R: Region> Reserved<R> {
-    /// The extents, in the order of the sizes that were asked for.
-    pub fn extents(&self) -> Vec<Extent> {
-        self.extents.iter().copied().flatten().collect()
-    }
-
-    /// Streams bytes into one of the extents. The writing thread calls `fence` before it reports that it is done.
-    pub fn write(&self, index: usize, at: u64, bytes: &[u8]) -> Result<()> {
-        let extent = self.extents.get(index).copied().flatten();
-        let fits = |extent: &Extent| at.checked_add(bytes.len() as u64).is_some_and(|end| end <= extent.bytes);
-        let Some(extent) = extent.filter(fits) else {
-            return Err(Error::Misuse(format!("{} bytes at {at} do not fit the reserved extent {index}", bytes.len())));
-        };
-        self.pool.region.stream(extent.offset + at, bytes);
         Ok(())
     }
 
-    /// Orders this thread's writes before whatever it reports afterwards.
-    pub fn fence(&self) {
-        self.pool.region.thread_fence();
-    }
-
-    /// Joins two reservations, to be committed together.
-    #[must_use]
-    pub fn join(mut self, mut other: Self) -> Self {
-        self.extents.append(&mut other.extents);
-        self
-    }
-
-    fn keep(mut self) {
-        self.extents.clear();
-    }
-}
-
-impl<R: Region> Drop for Reserved<R> {
-    fn drop(&mut self) {
-        if self.extents.is_empty() {
-            return;
+    /// Whether nobody else has committed meanwhile: who lost the lock without noticing would destroy what the other wrote.
+    pub(crate) fn check_alone(&self, writer: &Writer) -> Result<()> {
+        if (Half { region: &self.region, map: &writer.heap, twin: Twin::Main }).commits() == writer.commits {
+            return Ok(());
         }
-        let mut shared = self.pool.shared();
-        for extent in self.extents.drain(..).flatten() {
-            shared.free.give(extent);
+        self.region.check_whole()?;
+        let advice = "somebody else wrote the pool while it was open here; close it and open it again".to_owned();
+        Err(Error::Misuse(advice))
+    }
+
+    /// Remembers that the medium failed.
+    pub(crate) fn note<T>(&self, result: Result<T>) -> Result<T> {
+        if matches!(result, Err(Error::Io { .. })) {
+            self.failed.store(true, Ordering::Release);
         }
+        result
     }
 }
 
-/// Checks all extents of a catalog against the geometry of the pool.
-pub fn checked_extents(entries: &[Entry], layout: &Superblock) -> Result<Vec<Extent>> {
-    entries.iter().flat_map(|entry| &entry.extents).map(|extent| extent.check(layout)).collect()
-}
-
-/// An entry owns all that was reserved for it, and what it owned before if it likes, each once and nothing else.
-fn check_owned<R: Region>(entry: &Entry, old: &[Extent], reserved: &Reserved<R>) -> Result<()> {
-    let fresh = reserved.extents();
-    let mut allowed: HashSet<&Extent> = old.iter().chain(&fresh).collect();
-    if let Some(foreign) = entry.extents.iter().find(|extent| !allowed.remove(extent)) {
-        return Err(Error::Misuse(format!("{foreign:?} does not belong to the entry {:?}, or not twice", entry.name)));
-    }
-    match fresh.iter().find(|extent| allowed.contains(extent)) {
-        None => Ok(()),
-        Some(lost) => Err(Error::Misuse(format!("{lost:?} was reserved for {:?}, which does not own it", entry.name))),
-    }
+/// The extents of all entries.
+pub fn extents(index: &Index) -> impl Iterator<Item = Extent> {
+    index.iter().flat_map(|located| located.entry.extents.iter().copied())
 }
 
 /// Makes a new file's name durable: that of the file itself, not of a link to it.

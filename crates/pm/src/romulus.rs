@@ -4,18 +4,10 @@
 //! `Mutating`: back is, `Copying`: main is, `Idle`: both are. A transaction costs four fences, whatever its size.
 
 use crate::error::{Error, Result};
-use crate::region::{LINE, Region, load_u64};
-use crate::superblock::{STATE_OFFSET, Superblock};
-
-/// Bytes at the start of the heap that hold its own words, see `docs/design.md`.
-pub const HEAP_HEADER_BYTES: u64 = 64;
-const USED_OFFSET: u64 = 0;
-/// Where the heap's header counts the transactions.
-pub const COMMITS_OFFSET: u64 = 8;
-
-/// More ranges than this cost more to sort and copy one by one than the whole used heap usually does.
-const MAX_LOGGED_RANGES: usize = 4096;
-const COPY_BYTES: usize = 64 * 1024;
+use crate::log::LineLog;
+use crate::region::{Region, load_u64};
+use crate::superblock::STATE_OFFSET;
+use crate::twins::{COMMITS_OFFSET, HEAP_HEADER_BYTES, Half, Heap, HeapMap, Twin, USED_OFFSET, used_words};
 
 /// What the state word says. The values are far apart, so that a damaged word is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,245 +34,206 @@ impl State {
     }
 
     /// The word on the medium.
+    #[inline]
     pub fn word(self) -> u64 {
-        Self::WORDS.iter().find(|(state, _)| *state == self).map_or(0, |(_, word)| *word)
+        match self {
+            Self::Idle => Self::WORDS[0].1,
+            Self::Mutating => Self::WORDS[1].1,
+            Self::Copying => Self::WORDS[2].1,
+        }
     }
-}
 
-/// Writes the state word and starts its write-back; the caller fences.
-pub fn write_state<R: Region>(region: &R, state: State) {
-    region.store(STATE_OFFSET, &state.word().to_le_bytes());
-    region.pwb(STATE_OFFSET, 8);
+    #[inline]
+    fn store<R: Region>(self, region: &R) {
+        region.store(STATE_OFFSET, &self.word().to_le_bytes());
+    }
+
+    /// Stores the state and starts its write-back; the caller fences.
+    #[track_caller]
+    #[inline]
+    fn announce<R: Region>(self, region: &R) {
+        self.store(region);
+        region.pwb(STATE_OFFSET, 8);
+    }
 }
 
 /// Prepares both heaps and the state word of a new pool; the caller fences.
-pub fn format<R: Region>(region: &R, layout: &Superblock) {
+pub fn format<R: Region>(region: &R, map: &HeapMap) {
     let mut header = [0; HEAP_HEADER_BYTES as usize];
-    header[..8].copy_from_slice(&HEAP_HEADER_BYTES.to_le_bytes());
-    for heap in [layout.main_offset, layout.back_offset] {
-        region.store(heap, &header);
-        region.pwb(heap, HEAP_HEADER_BYTES);
+    header[..16].copy_from_slice(&used_words(HEAP_HEADER_BYTES));
+    for twin in [Twin::Main, Twin::Back] {
+        let (offset, _) = map.locate(twin, 0);
+        region.store(offset, &header);
+        region.pwb(offset, HEAP_HEADER_BYTES);
     }
-    write_state(region, State::Idle);
+    State::Idle.announce(region);
 }
 
 /// Makes main and back equal again after a crash. It may itself be cut by a crash and repeated.
-pub fn recover<R: Region>(region: &R, layout: &Superblock) -> Result<()> {
+pub fn recover<R: Region>(region: &R, map: &HeapMap) -> Result<()> {
     let (from, to) = match State::parse(load_u64(region, STATE_OFFSET))? {
-        State::Idle => return Ok(()),
-        State::Mutating => (layout.back_offset, layout.main_offset),
-        State::Copying => (layout.main_offset, layout.back_offset),
+        State::Idle => return check_equal_headers(region, map),
+        State::Mutating => (Twin::Back, Twin::Main),
+        State::Copying => (Twin::Main, Twin::Back),
     };
-    copy(region, from, to, 0, used_bytes(region, from, layout)?);
-    // ORDER: the copy is durable before the state says that both are equal.
+    let mut left = Half { region, map, twin: from }.used()?.next_multiple_of(64);
+    let mut at = 0;
+    while left > 0 {
+        let (source, room) = map.locate(from, at);
+        let part = left.min(room);
+        region.copy(source, map.locate(to, at).0, part);
+        (at, left) = (at + part, left - part);
+    }
+    // ORDER: the copy is durable before the state says that both are equal. That word needs no fence: while it is lost,
+    // recovery is repeated.
     region.pfence()?;
-    write_state(region, State::Idle);
-    region.psync()
+    State::Idle.store(region);
+    Ok(())
 }
 
-/// How much of the heap at `heap` is in use, checked.
-pub fn used_bytes<R: Region>(region: &R, heap: u64, layout: &Superblock) -> Result<u64> {
-    check_used(load_u64(region, heap + USED_OFFSET), layout.heap_bytes)
+/// A quick look, where `verify` compares everything.
+fn check_equal_headers<R: Region>(region: &R, map: &HeapMap) -> Result<()> {
+    let [main, back] = [Twin::Main, Twin::Back].map(|twin| {
+        let mut header = [0; HEAP_HEADER_BYTES as usize];
+        Half { region, map, twin }.load(0, &mut header);
+        header
+    });
+    if main == back { Ok(()) } else { Err(Error::corrupt("its two heaps differ while no transaction runs")) }
 }
 
-/// Checks the first word of a heap.
-pub fn check_used(used: u64, heap_bytes: u64) -> Result<u64> {
-    if (HEAP_HEADER_BYTES..=heap_bytes).contains(&used) && used.is_multiple_of(16) {
-        return Ok(used);
-    }
-    Err(Error::corrupt(format!("its heap says that {used} of {heap_bytes} bytes are in use")))
-}
-
-fn copy<R: Region>(region: &R, from: u64, to: u64, start: u64, end: u64) {
-    let mut buffer = [0; COPY_BYTES];
-    let mut at = start;
-    while at < end {
-        let part = &mut buffer[..(end - at).min(COPY_BYTES as u64) as usize];
-        region.load(from + at, part);
-        region.store(to + at, part);
-        region.pwb(to + at, part.len() as u64);
-        at += part.len() as u64;
-    }
-}
-
-/// Reading and writing the heap by offsets from its start.
-pub trait Heap {
-    /// Length of the heap.
-    fn heap_bytes(&self) -> u64;
-    /// Copies bytes out of the heap; the range was checked against `heap_bytes`.
-    fn load(&self, at: u64, out: &mut [u8]);
-
-    /// Reads one word.
-    fn word(&self, at: u64) -> u64 {
-        let mut bytes = [0; 8];
-        self.load(at, &mut bytes);
-        u64::from_le_bytes(bytes)
-    }
-
-    /// How much of the heap is in use.
-    fn used(&self) -> Result<u64> {
-        check_used(self.word(USED_OFFSET), self.heap_bytes())
-    }
-
-    /// How many transactions were committed.
-    fn commits(&self) -> u64 {
-        self.word(COMMITS_OFFSET)
-    }
-}
-
-/// A heap that is only read.
-pub struct MainHeap<'a, R: Region> {
-    region: &'a R,
-    layout: &'a Superblock,
-}
-
-impl<'a, R: Region> MainHeap<'a, R> {
-    /// The main heap of a pool; the caller holds the lock that keeps writers away.
-    pub fn new(region: &'a R, layout: &'a Superblock) -> Self {
-        Self { region, layout }
-    }
-}
-
-impl<R: Region> Heap for MainHeap<'_, R> {
-    fn heap_bytes(&self) -> u64 {
-        self.layout.heap_bytes
-    }
-
-    fn load(&self, at: u64, out: &mut [u8]) {
-        self.region.load(self.layout.main_offset + at, out);
-    }
-}
-
-/// A running transaction. Dropping it without `commit` rolls it back.
-pub struct Transaction<'a, R: Region> {
-    region: &'a R,
-    layout: &'a Superblock,
-    log: RangeLog,
+/// What a transaction has done so far. Volatile, and kept from one to the next, since it is as large as the heap asks.
+#[derive(Default)]
+pub struct Log {
+    /// The lines that were stored to.
+    pub lines: LineLog,
     mutating: bool,
 }
 
-impl<'a, R: Region> Transaction<'a, R> {
-    /// Starts a transaction; it costs nothing until the first store. The caller holds the writers' lock.
-    pub fn begin(region: &'a R, layout: &'a Superblock) -> Self {
-        Self { region, layout, log: RangeLog::default(), mutating: false }
+impl Log {
+    /// Whether anything was stored, and neither committed nor rolled back.
+    pub fn has_begun(&self) -> bool {
+        self.mutating
+    }
+}
+
+/// A running transaction on the heap: the caller holds the writers' lock and sees to it that it is ended.
+pub struct Mutation<'a, R: Region> {
+    /// Where the pool lies.
+    pub region: &'a R,
+    /// Where its heap lies in there.
+    pub map: &'a HeapMap,
+    /// Of this transaction.
+    pub log: &'a mut Log,
+}
+
+impl<R: Region> Mutation<'_, R> {
+    /// Stores into main, interposed: the range is logged, to be flushed and copied at the commit. The first store
+    /// begins the transaction; until then it costs nothing.
+    #[inline]
+    pub fn store(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(()); // It may lie at the very end.
+        }
+        if !self.log.mutating {
+            self.begin()?;
+        }
+        self.log.lines.add(at, bytes.len() as u64);
+        let (offset, room) = self.map.locate(Twin::Main, at);
+        if bytes.len() as u64 <= room {
+            self.region.store(offset, bytes);
+            return Ok(());
+        }
+        self.store_across(at, bytes, room as usize)
     }
 
-    /// Stores into main, interposed: the range is logged, to be flushed and copied at the commit.
-    pub fn store(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
-        if !self.mutating {
-            write_state(self.region, State::Mutating);
-            // ORDER: fence 1 of 4. Main changes only after the medium knows that back is the one to trust.
-            self.region.pfence()?;
-            self.mutating = true;
-        }
-        self.region.store(self.layout.main_offset + at, bytes);
-        self.log.add(at, bytes.len() as u64);
+    /// Stores what lies in several segments.
+    #[cold]
+    fn store_across(&mut self, at: u64, bytes: &[u8], room: usize) -> Result<()> {
+        let (here, rest) = bytes.split_at(room);
+        self.store(at, here)?;
+        self.store(at + room as u64, rest)
+    }
+
+    #[cold]
+    fn begin(&mut self) -> Result<()> {
+        State::Mutating.announce(self.region);
+        // ORDER: fence 1 of 4. Main changes only after the medium knows that back is the one to trust.
+        self.region.pfence()?;
+        self.log.mutating = true;
         Ok(())
     }
 
     /// Stores one word.
+    #[inline]
     pub fn store_word(&mut self, at: u64, word: u64) -> Result<()> {
         self.store(at, &word.to_le_bytes())
     }
 
     /// Sets how much of the heap is in use.
     pub fn set_used(&mut self, used: u64) -> Result<()> {
-        self.store_word(USED_OFFSET, used)
+        self.store(USED_OFFSET, &used_words(used))
     }
 
-    /// Makes the transaction durable.
+    /// The first half of a commit: the transaction is durable when this returns, and main may be read.
     ///
     /// # Errors
     /// After an I/O error of the medium nobody knows what is durable: the pool must be closed and opened again.
-    pub fn commit(mut self) -> Result<()> {
-        if !self.mutating {
-            return Ok(());
-        }
+    pub fn make_durable(&mut self) -> Result<()> {
         self.store_word(COMMITS_OFFSET, self.commits().wrapping_add(1))?;
-        let ranges = self.log.ranges(self.used()?);
-        for &(start, end) in &ranges {
-            self.region.pwb(self.layout.main_offset + start, end - start);
+        for (at, len) in self.log.lines.ranges() {
+            self.region.pwb(self.map.locate(Twin::Main, at).0, len);
         }
         // ORDER: fence 2 of 4. Main is whole on the medium before the state says so.
         self.region.pfence()?;
         // From here on main is the one to trust: a failing medium must not make us roll it back.
-        self.mutating = false;
-        write_state(self.region, State::Copying);
+        self.log.mutating = false;
+        State::Copying.announce(self.region);
         // ORDER: fence 3 of 4. The transaction is durable here.
-        self.region.psync()?;
-        for &(start, end) in &ranges {
-            copy(self.region, self.layout.main_offset, self.layout.back_offset, start, end);
-        }
-        // ORDER: fence 4 of 4. Back is equal before the state says so. The state itself needs no fence of its own: if
-        // `Idle` is lost, recovery copies main to back once more, and the next transaction's word lies in the same line.
+        self.region.psync()
+    }
+
+    /// The second half: main and back are equal again.
+    pub fn copy_to_back(&mut self) -> Result<()> {
+        self.copy_logged(Twin::Main, Twin::Back);
+        // ORDER: fence 4 of 4. Back is equal before the state says so.
         self.region.pfence()?;
-        write_state(self.region, State::Idle);
+        self.end();
         Ok(())
     }
 
-    fn roll_back(&mut self) -> Result<()> {
-        let used = used_bytes(self.region, self.layout.back_offset, self.layout)?;
-        for (start, end) in self.log.ranges(used) {
-            copy(self.region, self.layout.back_offset, self.layout.main_offset, start, end);
-        }
+    /// Puts main back to what it was.
+    pub fn roll_back(&mut self) -> Result<()> {
+        self.copy_logged(Twin::Back, Twin::Main);
         // ORDER: main is equal to back again before the state says so.
         self.region.pfence()?;
-        write_state(self.region, State::Idle);
+        self.end();
         Ok(())
     }
+
+    fn copy_logged(&self, from: Twin, to: Twin) {
+        for (at, len) in self.log.lines.ranges() {
+            self.region.copy(self.map.locate(from, at).0, self.map.locate(to, at).0, len);
+        }
+    }
+
+    /// `Idle` is neither flushed nor fenced: if it is lost, recovery copies once more what is equal already, and the next
+    /// transaction's word lies in the same line.
+    fn end(&mut self) {
+        State::Idle.store(self.region);
+        self.log.mutating = false;
+        self.log.lines.clear();
+    }
 }
 
-impl<R: Region> Heap for Transaction<'_, R> {
+impl<R: Region> Heap for Mutation<'_, R> {
+    #[inline]
     fn heap_bytes(&self) -> u64 {
-        self.layout.heap_bytes
+        self.map.bytes()
     }
 
+    #[inline]
     fn load(&self, at: u64, out: &mut [u8]) {
-        self.region.load(self.layout.main_offset + at, out);
-    }
-}
-
-impl<R: Region> Drop for Transaction<'_, R> {
-    fn drop(&mut self) {
-        if self.mutating {
-            // A medium that fails here leaves `Mutating`, from which the next open recovers.
-            let _ = self.roll_back();
-        }
-    }
-}
-
-/// The volatile log of what a transaction stored, in whole cache lines.
-#[derive(Default)]
-struct RangeLog {
-    ranges: Vec<(u64, u64)>,
-}
-
-impl RangeLog {
-    fn add(&mut self, at: u64, len: u64) {
-        let (start, end) = (at / LINE * LINE, (at + len).next_multiple_of(LINE));
-        match self.ranges.last_mut() {
-            Some(last) if start <= last.1 && last.0 <= end => *last = (last.0.min(start), last.1.max(end)),
-            _ => self.ranges.push((start, end)),
-        }
-        if self.ranges.len() > MAX_LOGGED_RANGES {
-            let all = self.ranges.iter().fold((u64::MAX, 0), |all, one| (all.0.min(one.0), all.1.max(one.1)));
-            self.ranges = vec![all];
-        }
-    }
-
-    /// Sorted and merged; one range over the used heap when that is not more to copy.
-    fn ranges(&mut self, used: u64) -> Vec<(u64, u64)> {
-        self.ranges.sort_unstable();
-        let mut merged: Vec<(u64, u64)> = Vec::new();
-        for &(start, end) in &self.ranges {
-            match merged.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
-            }
-        }
-        let logged: u64 = merged.iter().map(|(start, end)| end - start).sum();
-        let reach = merged.last().map_or(0, |last| last.1).max(used);
-        if logged >= reach { vec![(0, reach)] } else { merged }
+        Half { region: self.region, map: self.map, twin: Twin::Main }.load(at, out);
     }
 }
 

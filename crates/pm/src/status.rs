@@ -1,19 +1,24 @@
 //! Reading the public part of a pool without its lock, while somebody else may be writing it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::alloc;
 use crate::catalog::{self, Entry};
 use crate::error::{Error, Result};
+use crate::extent::FreeSpace;
 use crate::file::{MAX_POOL_BYTES, accepts_map_sync};
 use crate::lock;
 use crate::medium::Medium;
-use crate::pool::checked_extents;
-use crate::romulus::{COMMITS_OFFSET, Heap, State, check_used};
+use crate::pool::extents;
+use crate::romulus::State;
 use crate::superblock::{PAGE, STATE_OFFSET, Superblock, word};
+use crate::twins::{COMMITS_OFFSET, Heap, Twin};
 
 /// A writer commits in microseconds, and a reader tries in as many; one that fails for so long is looking at damage.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -64,18 +69,37 @@ impl Status {
         let size = file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?.len();
         let layout = Superblock::parse(&pages, size.min(MAX_POOL_BYTES))?;
         let state = read_state(file)?;
-        let heap = HeapCopy::read(file, &layout, state)?;
-        let status = Self {
+        let twin = if state == State::Mutating { Twin::Back } else { Twin::Main };
+        let count_offset = layout.heap.locate(twin, COMMITS_OFFSET).0;
+        let commits = read_word(file, count_offset)?;
+        // ORDER: the state again behind the count. Whatever transaction the count came from has left this copy of the heap
+        // whole, and only a later one can touch it.
+        unchanged(read_state(file)? == state)?;
+        let heap = HeapCopy { file, layout: &layout, twin, pages: RefCell::default() };
+        let read = Self::of(&heap, &layout, state);
+        heap.readable()?;
+        // ORDER: the state before the count. Had a later transaction been at work on what was read, then either it still
+        // is, or it has ended since, and so has counted.
+        unchanged(read_state(file)? == state)?;
+        unchanged(read_word(file, count_offset)? == commits)?;
+        read
+    }
+
+    fn of(heap: &HeapCopy<'_>, layout: &Superblock, state: State) -> Result<Self> {
+        let scan = alloc::scan(heap)?;
+        let index = catalog::read(heap, &scan)?;
+        FreeSpace::around(extents(&index), layout)?;
+        let mut entries: Vec<Entry> = index.iter().map(|located| (*located.entry).clone()).collect();
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self {
             pool_id: layout.pool_id,
             pool_bytes: layout.pool_bytes,
-            heap_bytes: layout.heap_bytes,
+            heap_bytes: layout.heap.bytes(),
             heap_used_bytes: heap.used()?,
             commits: heap.commits(),
             state,
-            entries: catalog::read(&heap)?,
-        };
-        checked_extents(&status.entries, &layout)?;
-        Ok(status)
+            entries,
+        })
     }
 }
 
@@ -88,42 +112,46 @@ pub fn medium_of(path: &Path) -> Result<Medium> {
     Medium::detect(&*file, accepts_map_sync(&file))
 }
 
-/// A private copy of the used part of the heap that is whole.
-struct HeapCopy {
-    heap_bytes: u64,
-    bytes: Vec<u8>,
+/// A private copy of the parts of a heap that were read, in pages, each fetched once.
+struct HeapCopy<'a> {
+    file: &'a File,
+    layout: &'a Superblock,
+    twin: Twin,
+    pages: RefCell<HashMap<u64, Result<[u8; PAGE as usize]>>>,
 }
 
-impl HeapCopy {
-    /// Reads it, or finds that a writer was faster; nothing is parsed meanwhile, to leave him little time.
-    fn read(file: &File, layout: &Superblock, state: State) -> Result<Self> {
-        let offset = if state == State::Mutating { layout.back_offset } else { layout.main_offset };
-        let commits = read_word(file, offset + COMMITS_OFFSET)?;
-        // ORDER: the state again behind the count. Whatever transaction the count came from has left this copy of the heap
-        // whole, and only a later one can touch it.
-        unchanged(read_state(file)? == state)?;
-        let used = check_used(read_word(file, offset)?, layout.heap_bytes)?;
-        let mut bytes = vec![0; used as usize];
-        read_at(file, offset, &mut bytes)?;
-        // ORDER: the state before the count. Had a later transaction been at work on what was read, then either it still
-        // is, or it has ended since, and so has counted.
-        unchanged(read_state(file)? == state)?;
-        unchanged(read_word(file, offset + COMMITS_OFFSET)? == commits)?;
-        Ok(Self { heap_bytes: layout.heap_bytes, bytes })
+impl HeapCopy<'_> {
+    /// Fetches a page, or finds that it cannot be read: it reads as zeros then, which no check accepts.
+    fn page(&self, number: u64) -> [u8; PAGE as usize] {
+        let mut pages = self.pages.borrow_mut();
+        let page = pages.entry(number).or_insert_with(|| {
+            let mut page = [0; PAGE as usize];
+            let (offset, _) = self.layout.heap.locate(self.twin, number * PAGE);
+            read_at(self.file, offset, &mut page).map(|()| page)
+        });
+        *page.as_ref().unwrap_or(&[0; PAGE as usize])
+    }
+
+    /// The first error of the system, if there was one.
+    fn readable(self) -> Result<()> {
+        self.pages.into_inner().into_values().try_for_each(|page| page.map(drop))
     }
 }
 
-impl Heap for HeapCopy {
+impl Heap for HeapCopy<'_> {
     fn heap_bytes(&self) -> u64 {
-        self.heap_bytes
+        self.layout.heap.bytes()
     }
 
     fn load(&self, at: u64, out: &mut [u8]) {
-        // A word that changed between two reads may point behind the copy: it reads as zeros, which no check accepts.
-        let start = usize::try_from(at).unwrap_or(usize::MAX).min(self.bytes.len());
-        let held = &self.bytes[start..self.bytes.len().min(start.saturating_add(out.len()))];
-        out.fill(0);
-        out[..held.len()].copy_from_slice(held);
+        let mut done = 0;
+        while done < out.len() {
+            let here = at + done as u64;
+            let start = (here % PAGE) as usize;
+            let part = (out.len() - done).min(PAGE as usize - start);
+            out[done..done + part].copy_from_slice(&self.page(here / PAGE)[start..start + part]);
+            done += part;
+        }
     }
 }
 

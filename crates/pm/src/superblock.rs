@@ -1,24 +1,30 @@
 //! The superblock: who the pool is and where its parts lie. Two copies, written one after the other.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::region::Region;
+use crate::twins::{HeapMap, Segment};
 
 /// The format version that this crate reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Size of one copy, and of the page that holds the state line.
 pub const PAGE: u64 = 4096;
 /// Where the state line lies: behind the two copies.
 pub const STATE_OFFSET: u64 = 2 * PAGE;
-/// Where the main heap begins.
-pub const HEAPS_OFFSET: u64 = 3 * PAGE;
+/// Where the first segment of the heap begins.
+pub const HEAP_OFFSET: u64 = 3 * PAGE;
+/// A heap that doubles each time it grows does not need more.
+pub const MAX_SEGMENTS: usize = 40;
 
-const MAGIC: &[u8; 8] = b"PLINIUS\0";
+/// How a pool begins.
+pub const MAGIC: &[u8; 8] = b"PLINIUS\0";
 /// Stands in the place of the magic while a pool is being created, so that a creation that was cut can begin again and
 /// a damaged pool is never taken for one.
 pub const CREATING: &[u8; 8] = b"PLINEW\0\0";
-/// The longest heap: many millions of tensors, and a bound to what a changed superblock can make anybody read.
-pub const MAX_HEAP_BYTES: u64 = 256 << 20;
-const USED: usize = 80;
+const WORDS: usize = 32;
+const SEGMENTS: usize = 48;
+const SEGMENT_BYTES: usize = 16;
 const CHECK: usize = PAGE as usize - 4;
 
 /// Identity and geometry of a pool; offsets and sizes in bytes.
@@ -30,30 +36,37 @@ pub struct Superblock {
     pub sequence: u64,
     /// Length of the file.
     pub pool_bytes: u64,
-    /// Where the main heap lies.
-    pub main_offset: u64,
-    /// Where the back heap lies.
-    pub back_offset: u64,
-    /// Length of each heap.
-    pub heap_bytes: u64,
-    /// Where the extents begin; they end with the file.
-    pub extents_offset: u64,
+    /// Where the two copies of the heap lie.
+    pub heap: Arc<HeapMap>,
 }
 
 impl Superblock {
     /// The geometry of a new pool that has no extents yet.
-    pub fn new(pool_id: [u8; 16], heap_bytes: u64) -> Self {
-        let back_offset = HEAPS_OFFSET + heap_bytes;
-        let extents_offset = back_offset + heap_bytes;
-        Self {
-            pool_id,
-            sequence: 1,
-            pool_bytes: extents_offset,
-            main_offset: HEAPS_OFFSET,
-            back_offset,
-            heap_bytes,
-            extents_offset,
-        }
+    ///
+    /// # Errors
+    /// The heap is no multiple of a page, or longer than any file.
+    pub fn new(pool_id: [u8; 16], heap_bytes: u64) -> Result<Self> {
+        let pool_bytes = heap_bytes.checked_mul(2).and_then(|twins| twins.checked_add(HEAP_OFFSET));
+        let pool_bytes = pool_bytes.filter(|_| heap_bytes >= PAGE && heap_bytes.is_multiple_of(PAGE));
+        let pool_bytes = pool_bytes.ok_or_else(|| Error::corrupt("its superblock describes an impossible heap"))?;
+        let heap = HeapMap::new(vec![Segment { offset: HEAP_OFFSET, bytes: heap_bytes }]);
+        Ok(Self { pool_id, sequence: 1, pool_bytes, heap: Arc::new(heap) })
+    }
+
+    /// Where the extents begin; they end with the file, and the further segments of the heap lie among them.
+    pub fn extents_offset(&self) -> u64 {
+        HEAP_OFFSET + 2 * self.heap.segments()[0].bytes
+    }
+
+    /// The same with a further segment.
+    pub fn with_segment(&self, segment: Segment) -> Self {
+        let segments = [self.heap.segments(), &[segment]].concat();
+        Self { sequence: self.sequence + 1, heap: Arc::new(HeapMap::new(segments)), ..self.clone() }
+    }
+
+    /// The same with another length.
+    pub fn with_length(&self, pool_bytes: u64) -> Self {
+        Self { sequence: self.sequence + 1, pool_bytes, ..self.clone() }
     }
 
     /// Writes both copies, each durable before the other is touched.
@@ -103,14 +116,26 @@ impl Superblock {
         Ok(newest)
     }
 
+    /// Holds both copies on the medium against this one.
+    pub fn check_copies(&self, pages: &[u8; 2 * PAGE as usize]) -> Result<()> {
+        let page = self.encode();
+        match pages.chunks_exact(PAGE as usize).position(|copy| copy != page) {
+            None => Ok(()),
+            Some(copy) => {
+                Err(Error::corrupt(format!("its superblock {} was changed while it was open", ["A", "B"][copy.min(1)])))
+            }
+        }
+    }
+
     fn encode(&self) -> [u8; PAGE as usize] {
         let mut page = [0; PAGE as usize];
         page[..8].copy_from_slice(MAGIC);
         page[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        page[12..16].copy_from_slice(&(self.heap.segments().len() as u32).to_le_bytes());
         page[16..32].copy_from_slice(&self.pool_id);
-        let words =
-            [self.sequence, self.pool_bytes, self.main_offset, self.back_offset, self.heap_bytes, self.extents_offset];
-        for (slot, word) in page[32..USED].chunks_exact_mut(8).zip(words) {
+        let segments = self.heap.segments().iter().flat_map(|segment| [segment.offset, segment.bytes]);
+        let words = [self.sequence, self.pool_bytes].into_iter().chain(segments);
+        for (slot, word) in page[WORDS..CHECK].chunks_exact_mut(8).zip(words) {
             slot.copy_from_slice(&word.to_le_bytes());
         }
         let check = crc32fast::hash(&page[..CHECK]);
@@ -129,29 +154,22 @@ impl Superblock {
         if found != FORMAT_VERSION {
             return Err(Error::Version { found, known: FORMAT_VERSION });
         }
-        let mut words = page[32..USED].chunks_exact(8).map(word);
-        let mut next = || words.next().unwrap_or_default();
+        let count = word(&page[12..16]) as usize;
+        if !(1..=MAX_SEGMENTS).contains(&count) {
+            return Err(Error::corrupt(format!("its superblock gives its heap {count} segments")));
+        }
+        let segments = page[SEGMENTS..].chunks_exact(SEGMENT_BYTES).take(count);
+        let segments = segments.map(|pair| Segment { offset: word(&pair[..8]), bytes: word(&pair[8..]) }).collect();
         Ok(Self {
             pool_id: page[16..32].try_into().map_err(|_| Error::corrupt("its id is cut"))?,
-            sequence: next(),
-            pool_bytes: next(),
-            main_offset: next(),
-            back_offset: next(),
-            heap_bytes: next(),
-            extents_offset: next(),
+            sequence: word(&page[32..40]),
+            pool_bytes: word(&page[40..48]),
+            heap: Arc::new(checked_heap(segments, word(&page[40..48]))?),
         })
     }
 
     fn check(&self, file_bytes: u64) -> Result<()> {
-        let expected = Self {
-            sequence: self.sequence,
-            pool_bytes: self.pool_bytes,
-            ..Self::new(self.pool_id, self.heap_bytes.min(MAX_HEAP_BYTES))
-        };
-        if *self != expected || !self.heap_bytes.is_multiple_of(PAGE) || self.heap_bytes == 0 {
-            return Err(Error::corrupt("its superblock describes an impossible layout"));
-        }
-        if self.pool_bytes < self.extents_offset || !self.pool_bytes.is_multiple_of(PAGE) {
+        if !self.pool_bytes.is_multiple_of(PAGE) || self.sequence == u64::MAX {
             return Err(Error::corrupt("its superblock gives an impossible size"));
         }
         if file_bytes < self.pool_bytes {
@@ -162,7 +180,22 @@ impl Superblock {
     }
 }
 
-/// Decodes a little-endian word of eight bytes.
+/// The heap of these segments, each of which lies inside the pool in whole pages. Whether two overlap is found together
+/// with the extents.
+fn checked_heap(segments: Vec<Segment>, pool_bytes: u64) -> Result<HeapMap> {
+    let fits = |segment: &Segment| {
+        let end = segment.bytes.checked_mul(2).and_then(|twins| twins.checked_add(segment.offset));
+        let aligned = segment.offset.is_multiple_of(PAGE) && segment.bytes.is_multiple_of(PAGE);
+        aligned && segment.bytes > 0 && end.is_some_and(|end| end <= pool_bytes)
+    };
+    let total = segments.iter().try_fold(0_u64, |total, segment| total.checked_add(segment.bytes));
+    if segments[0].offset != HEAP_OFFSET || total.is_none() || !segments.iter().all(fits) {
+        return Err(Error::corrupt("its superblock describes an impossible heap"));
+    }
+    Ok(HeapMap::new(segments))
+}
+
+/// Decodes a little-endian number of up to eight bytes.
 pub fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }

@@ -27,6 +27,7 @@ pub fn pool(py: Python<'_>, error: PoolError) -> PyErr {
         PoolError::Busy { .. } => say(py, "PoolBusy", message),
         PoolError::Corrupt(_) | PoolError::NotAPool(_) => say(py, "PoolCorrupt", message),
         PoolError::Version { .. } => say(py, "PoolVersion", message),
+        PoolError::Durability { .. } => say(py, "DurabilityUnavailable", message),
         PoolError::Io { .. } | PoolError::Misuse(_) => say(py, "PoolError", message),
     }
 }

@@ -88,7 +88,7 @@ impl Writing {
     fn commit(&mut self, py: Python<'_>, name: String, meta: Vec<u8>, extents: Vec<(u64, u64)>) -> PyResult<()> {
         let writing = self.0.take().ok_or_else(ended)?;
         let extents = extents.into_iter().map(|(offset, bytes)| Extent { offset, bytes }).collect();
-        let entry = Entry { name, meta, extents };
+        let entry = Entry { name, meta, block: 0, extents };
         py.detach(|| writing.commit(&entry)).map_err(|error| errors::mirror(py, error))
     }
 }

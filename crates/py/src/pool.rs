@@ -43,7 +43,7 @@ impl Pool {
     ) -> PyResult<Self> {
         let mut pool_id = [0; 16];
         plinius_seal::random(&mut pool_id).map_err(|error| errors::seal(py, error))?;
-        let options = Options { max_bytes, heap_bytes, pool_id };
+        let options = Options { max_bytes, heap_bytes, pool_id, flush: None, require: None };
         let opened = match (path, fd) {
             (Some(path), None) => py.detach(|| CorePool::open(&path, options)),
             (None, Some(fd)) => {
@@ -53,7 +53,7 @@ impl Pool {
             _ => return Err(PyValueError::new_err("name the pool by its path or by a descriptor")),
         };
         let pool = opened.map_err(|error| errors::pool(py, error))?;
-        Ok(Self { pool: Mutex::new(Some(Arc::new(pool))) })
+        Ok(Self { pool: Mutex::new(Some(pool)) })
     }
 
     fn close(&self, py: Python<'_>) {
@@ -79,7 +79,7 @@ impl Pool {
 
     #[getter]
     fn durability(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(self.open(py)?.medium().durability().to_string())
+        Ok(self.open(py)?.durability().to_string())
     }
 
     #[getter]
@@ -93,13 +93,11 @@ impl Pool {
     }
 
     fn entries(&self, py: Python<'_>) -> PyResult<Vec<EntryTuple>> {
-        let entries = self.open(py)?.entries().map_err(|error| errors::pool(py, error))?;
-        Ok(entries.into_iter().map(tuple).collect())
+        Ok(self.open(py)?.entries().iter().map(tuple).collect())
     }
 
     fn entry(&self, py: Python<'_>, name: &str) -> PyResult<Option<EntryTuple>> {
-        let entry = self.open(py)?.entry(name).map_err(|error| errors::pool(py, error))?;
-        Ok(entry.map(tuple))
+        Ok(self.open(py)?.entry(name).map(|entry| tuple(&entry)))
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -107,9 +105,9 @@ impl Pool {
     }
 }
 
-fn tuple(entry: Entry) -> EntryTuple {
+fn tuple(entry: &Entry) -> EntryTuple {
     let extents = entry.extents.iter().map(|extent| (extent.offset, extent.bytes)).collect();
-    (entry.name, entry.meta, extents)
+    (entry.name.clone(), entry.meta.clone(), extents)
 }
 
 fn duplicate(fd: RawFd) -> PyResult<File> {
@@ -132,7 +130,7 @@ pub fn status<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyDict
     facts.set_item("heap_used_bytes", status.heap_used_bytes)?;
     facts.set_item("commits", status.commits)?;
     facts.set_item("state", format!("{:?}", status.state))?;
-    facts.set_item("entries", status.entries.into_iter().map(tuple).collect::<Vec<_>>())?;
+    facts.set_item("entries", status.entries.iter().map(tuple).collect::<Vec<_>>())?;
     Ok(facts)
 }
 

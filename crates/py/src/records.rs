@@ -72,7 +72,7 @@ impl Loading {
 
     fn commit(&mut self, py: Python<'_>, name: String, meta: Vec<u8>) -> PyResult<()> {
         let reserved = self.reserved.take().ok_or_else(ended)?;
-        let entry = Entry { name, meta, extents: vec![self.extent] };
+        let entry = Entry { name, meta, block: 0, extents: vec![self.extent] };
         let pool = self.pool.get().open(py)?;
         py.detach(|| pool.commit(&entry, reserved)).map_err(|error| errors::pool(py, error))
     }

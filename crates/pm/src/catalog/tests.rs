@@ -1,155 +1,140 @@
 use super::*;
+use crate::alloc::{Kind, allocate, scan};
+use crate::holes::Holes;
 use crate::recording::Recording;
-use crate::romulus::{HEAP_HEADER_BYTES, MainHeap, format};
+use crate::region::Region;
+use crate::romulus::{Log, Mutation, format};
 use crate::superblock::Superblock;
+use crate::twins::{Half, Twin};
 
 struct Fixture {
     region: Recording,
     layout: Superblock,
+    log: Log,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let layout = Superblock::new([0; 16], 8192);
+        let layout = Superblock::new([0; 16], 1 << 20).unwrap();
         let region = Recording::holding(&vec![0; layout.pool_bytes as usize]);
-        format(&region, &layout);
-        Self { region, layout }
+        format(&region, &layout.heap);
+        let mut log = Log::default();
+        log.lines.cover(1 << 20);
+        Self { region, layout, log }
     }
 
-    fn of(names: &[&str]) -> Self {
-        let fixture = Self::new();
-        names.iter().for_each(|name| drop(fixture.put(&entry(name, 3))));
-        fixture
+    /// Writes a block of a kind, and returns where its payload lies.
+    fn block(&mut self, kind: Kind, bytes: &[u8]) -> Block {
+        let mut tx = Mutation { region: &self.region, map: &self.layout.heap, log: &mut self.log };
+        let block = allocate(&mut tx, &mut Holes::default(), bytes.len() as u64, kind).unwrap();
+        tx.store(block.at, bytes).unwrap();
+        tx.make_durable().unwrap();
+        tx.copy_to_back().unwrap();
+        block
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut Transaction<'_, Recording>) -> Result<T>) -> Result<T> {
-        let mut tx = Transaction::begin(&self.region, &self.layout);
-        let result = work(&mut tx)?;
-        tx.commit()?;
-        Ok(result)
+    fn put(&mut self, entry: &Entry) -> Block {
+        self.block(Kind::Entry, &entry.encode().unwrap())
     }
 
-    fn put(&self, entry: &Entry) -> Result<Option<Entry>> {
-        self.change(|tx| put(tx, entry))
-    }
-
-    fn remove(&self, name: &str) -> Result<Option<Entry>> {
-        self.change(|tx| remove(tx, name))
-    }
-
-    fn names(&self) -> Vec<String> {
-        read(&self.heap()).unwrap().into_iter().map(|entry| entry.name).collect()
-    }
-
-    fn heap(&self) -> MainHeap<'_, Recording> {
-        MainHeap::new(&self.region, &self.layout)
-    }
-
-    fn overwrite(&self, at: u64, word: u64) {
-        self.region.store(self.layout.main_offset + at, &word.to_le_bytes());
+    fn read(&self) -> Result<Index> {
+        let heap = Half { region: &self.region, map: &self.layout.heap, twin: Twin::Main };
+        read(&heap, &scan(&heap).unwrap())
     }
 }
 
 fn entry(name: &str, extents: u64) -> Entry {
     let extent = |index| Extent { offset: index * 4096, bytes: index + 1 };
-    Entry { name: name.into(), meta: vec![9; 10], extents: (0..extents).map(extent).collect() }
+    Entry { name: name.into(), meta: vec![9; 10], block: 0, extents: (0..extents).map(extent).collect() }
 }
 
 #[test]
 fn an_entry_comes_back_as_it_was_put() {
-    let catalog = Fixture::new();
-    let odd = Entry { name: "mirror/é".into(), meta: (0..=255).collect(), extents: vec![] };
-    assert_eq!(catalog.put(&entry("a", 5)).unwrap(), None);
-    assert_eq!(catalog.put(&odd).unwrap(), None);
-    assert_eq!(read(&catalog.heap()).unwrap(), [odd, entry("a", 5)]);
-}
-
-#[test]
-fn putting_replaces_and_returns_the_old_entry() {
-    let catalog = Fixture::of(&["a", "b", "c"]);
-    assert_eq!(catalog.put(&entry("b", 7)).unwrap(), Some(entry("b", 3)));
-    assert_eq!(catalog.names(), ["b", "c", "a"]);
-}
-
-#[test]
-fn entries_are_removed_from_every_place() {
-    for name in ["a", "b", "c"] {
-        let catalog = Fixture::of(&["a", "b", "c"]);
-        assert_eq!(catalog.remove(name).unwrap(), Some(entry(name, 3)));
-        assert!(catalog.names().len() == 2 && !catalog.names().contains(&name.into()));
-        assert_eq!(catalog.remove(name).unwrap(), None);
+    let mut catalog = Fixture::new();
+    let data = catalog.block(Kind::Data, &[1; 30]);
+    let odd = Entry { name: "mirror/é".into(), meta: (0..=255).collect(), block: data.at, extents: vec![] };
+    let long = Entry { name: "x".repeat(255), meta: vec![], ..entry("", 1) };
+    let all = [entry("a", 5), odd, long];
+    let holders = all.each_ref().map(|entry| catalog.put(entry));
+    let index = catalog.read().unwrap();
+    assert_eq!(index.len(), 3);
+    for (entry, holder) in all.iter().zip(holders) {
+        assert_eq!(index.get(&entry.name).map(|found| (&*found.entry, found.holder)), Some((entry, holder)));
     }
+}
+
+#[test]
+fn an_empty_heap_has_an_empty_catalog() {
+    let mut catalog = Fixture::new();
+    assert_eq!(catalog.read().unwrap().len(), 0);
+    catalog.block(Kind::Data, &entry("a", 0).encode().unwrap());
+    assert_eq!(catalog.read().unwrap().len(), 0, "a user's bytes passed for an entry");
 }
 
 #[test]
 fn a_name_has_1_to_255_bytes() {
+    for name in [String::new(), "x".repeat(256), "é".repeat(128)] {
+        assert!(matches!(entry(&name, 0).encode(), Err(Error::Misuse(_))), "{name}");
+    }
+    for name in ["x".to_owned(), "x".repeat(255), "é".repeat(127)] {
+        assert_eq!(Entry::parse(&entry(&name, 0).encode().unwrap()).unwrap().name, name);
+    }
+}
+
+#[test]
+fn an_entry_longer_than_any_is_refused_on_both_ways() {
+    let fixed = FIXED_BYTES + 1;
+    assert!(Entry { meta: vec![0; MAX_ENTRY_BYTES - fixed], ..entry("a", 0) }.encode().is_ok());
+    let refused = Entry { meta: vec![0; MAX_ENTRY_BYTES - fixed + 1], ..entry("a", 0) }.encode();
+    assert!(matches!(refused, Err(Error::Misuse(_))));
     let catalog = Fixture::new();
-    for name in [String::new(), "x".repeat(256)] {
-        assert!(matches!(catalog.put(&entry(&name, 0)), Err(Error::Misuse(_))));
+    let heap = Half { region: &catalog.region, map: &catalog.layout.heap, twin: Twin::Main };
+    let holder = Block { at: 80, bytes: MAX_ENTRY_BYTES as u64 + 16 };
+    let refused = read(&heap, &Scan { entries: vec![holder], ..Scan::default() });
+    assert!(matches!(refused, Err(Error::Corrupt(_))), "its bytes were read");
+}
+
+#[test]
+fn a_name_is_there_once() {
+    let mut catalog = Fixture::new();
+    catalog.put(&entry("a", 0));
+    catalog.put(&entry("b", 0));
+    assert!(catalog.read().is_ok());
+    catalog.put(&entry("a", 2));
+    assert!(matches!(catalog.read(), Err(Error::Corrupt(_))));
+}
+
+#[test]
+fn an_entry_names_a_users_block_and_no_two_the_same() {
+    let mut catalog = Fixture::new();
+    let data = catalog.block(Kind::Data, &[1; 64]);
+    let holder = catalog.put(&Entry { block: data.at, ..entry("a", 0) });
+    let hole = catalog.block(Kind::Free, &[0; 64]);
+    assert!(catalog.read().is_ok());
+    let wrong = [data.at, data.at + 16, data.at - 16, holder.at, hole.at, 1, 64, hole.at + 64, 1 << 40, u64::MAX];
+    for block in wrong {
+        let mut catalog = Fixture::new();
+        assert_eq!(catalog.block(Kind::Data, &[1; 64]), data);
+        assert_eq!(catalog.put(&Entry { block: data.at, ..entry("a", 0) }), holder);
+        assert_eq!(catalog.block(Kind::Free, &[0; 64]), hole);
+        catalog.put(&Entry { block, ..entry("b", 0) });
+        assert!(matches!(catalog.read(), Err(Error::Corrupt(_))), "{block}");
     }
-    assert!(catalog.put(&entry(&"x".repeat(255), 0)).is_ok());
 }
 
 #[test]
-fn a_thousand_replacements_take_no_more_room_than_a_few() {
-    let catalog = Fixture::of(&["a", "b"]);
-    for round in 0..1000 {
-        catalog.put(&entry("a", round % 40)).unwrap();
-        catalog.put(&entry("b", round % 7)).unwrap();
-        catalog.put(&entry("c", 2)).unwrap();
-        catalog.remove("c").unwrap();
-        assert!(catalog.heap().used().unwrap() < 4096, "round {round}");
-    }
-}
-
-#[test]
-fn an_entry_that_does_not_fit_leaves_the_old_one() {
-    let catalog = Fixture::of(&["a"]);
-    let large = Entry { meta: vec![1; 8192], ..entry("a", 0) };
-    assert!(matches!(catalog.put(&large), Err(Error::Full { .. })));
-    assert_eq!(read(&catalog.heap()).unwrap(), [entry("a", 3)]);
-}
-
-#[test]
-fn a_catalog_that_runs_in_a_circle_is_damaged() {
-    let catalog = Fixture::of(&["a", "b", "c"]);
-    let first = catalog.heap().word(HEAD_OFFSET);
-    let last = HEAP_HEADER_BYTES + 16;
-    assert_eq!((catalog.heap().word(last), first > last), (0, true));
-    catalog.overwrite(last, first);
-    assert!(matches!(read(&catalog.heap()), Err(Error::Corrupt(_))));
-}
-
-/// An entry as large as the heap that follows itself: whoever walks it must stop before memory or patience ends.
-#[test]
-fn a_large_circle_ends_at_once() {
-    let layout = Superblock::new([0; 16], 4 << 20);
-    let region = Recording::holding(&vec![0; layout.pool_bytes as usize]);
-    format(&region, &layout);
-    let catalog = Fixture { region, layout };
-    catalog.put(&Entry { meta: vec![0; 4_000_000], ..entry("a", 0) }).unwrap();
-    let only = catalog.heap().word(HEAD_OFFSET);
-    catalog.overwrite(only, only);
-    let begun = std::time::Instant::now();
-    assert!(matches!(read(&catalog.heap()), Err(Error::Corrupt(_))));
-    assert!(begun.elapsed().as_secs() < 5);
-}
-
-#[test]
-fn a_link_that_skips_an_entry_is_damage() {
-    let catalog = Fixture::of(&["a", "b", "c"]);
-    let first = catalog.heap().word(HEAD_OFFSET);
-    let second = catalog.heap().word(first);
-    for (at, word) in [(HEAD_OFFSET, 0), (HEAD_OFFSET, second), (first, 0), (second, 0)] {
-        let catalog = Fixture::of(&["a", "b", "c"]);
-        catalog.overwrite(at, word);
-        assert!(matches!(read(&catalog.heap()), Err(Error::Corrupt(_))), "{word} at {at}");
-    }
+fn a_damaged_entry_is_not_left_out() {
+    let mut catalog = Fixture::new();
+    catalog.put(&entry("a", 1));
+    let holder = catalog.put(&entry("b", 1));
+    let (offset, _) = catalog.layout.heap.locate(Twin::Main, holder.at + 40);
+    catalog.region.store(offset, &[0xee]);
+    assert!(matches!(catalog.read(), Err(Error::Corrupt(_))));
 }
 
 #[test]
 fn every_changed_bit_of_an_entry_is_seen() {
-    let body = entry("a name", 3).encode().unwrap();
+    let body = Entry { block: 4711, ..entry("a name", 3) }.encode().unwrap();
     for bit in 0..body.len() * 8 {
         let mut changed = body.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
@@ -158,16 +143,45 @@ fn every_changed_bit_of_an_entry_is_seen() {
     (0..body.len()).for_each(|cut| assert!(Entry::parse(&body[..cut]).is_err(), "cut at {cut}"));
 }
 
+/// A right checksum over `changed`.
+fn checked(mut changed: Vec<u8>, bytes: usize) -> Vec<u8> {
+    let check = crc32fast::hash(&changed[4..bytes]);
+    changed[..4].copy_from_slice(&check.to_le_bytes());
+    changed
+}
+
 #[test]
 fn lengths_beyond_the_entry_are_refused_even_with_a_right_checksum() {
     let body = entry("a name", 3).encode().unwrap();
+    assert!(Entry::parse(&checked(body.clone(), body.len())).is_ok());
     for (at, len) in [(4, 4), (8, 8), (16, 8)] {
-        for value in [u64::MAX, 1 << 60, 1 << 32, 4096] {
+        for value in [u64::MAX, 1 << 60, 1 << 31, 4096] {
             let mut changed = body.clone();
             changed[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
-            let check = crc32fast::hash(&changed[4..]);
-            changed[..4].copy_from_slice(&check.to_le_bytes());
-            assert!(Entry::parse(&changed).is_err() || value == 1 << 32, "{value} at {at}");
+            assert!(Entry::parse(&checked(changed, body.len())).is_err(), "{value} at {at}");
         }
     }
+}
+
+#[test]
+fn an_impossible_name_is_refused_even_with_a_right_checksum() {
+    let named = |name: &[u8]| {
+        let mut body = Entry { meta: vec![], ..entry("a", 0) }.encode().unwrap();
+        body.truncate(FIXED_BYTES);
+        body[4..8].copy_from_slice(&(name.len() as u32).to_le_bytes());
+        body.extend(name);
+        let bytes = body.len();
+        Entry::parse(&checked(body, bytes))
+    };
+    assert_eq!(named(b"a").unwrap().name, "a");
+    for name in [&b""[..], &[b'x'; 256], &[0xff, 0xfe], "é".as_bytes().split_at(1).0] {
+        assert!(matches!(named(name), Err(Error::Corrupt(_))), "{name:?}");
+    }
+}
+
+/// A block is up to 15 bytes longer than what it holds.
+#[test]
+fn what_lies_behind_an_entry_in_its_block_is_not_part_of_it() {
+    let body = entry("a", 2).encode().unwrap();
+    assert_eq!(Entry::parse(&[&body[..], &[0xff; 15]].concat()).unwrap(), entry("a", 2));
 }

@@ -1,50 +1,90 @@
 use super::*;
 use crate::recording::Recording;
+use crate::twins::Segment;
+
+const MAIN: u64 = 12_288;
 
 struct Fixture {
     region: Recording,
-    layout: Superblock,
+    map: HeapMap,
+    log: Log,
 }
 
 impl Fixture {
-    /// A heap whose whole length is in use.
-    fn new(heap_bytes: u64) -> Self {
-        let layout = Superblock::new([0; 16], heap_bytes);
-        let region = Recording::holding(&vec![0; layout.pool_bytes as usize]);
-        format(&region, &layout);
-        let fixture = Self { region, layout };
-        let mut tx = fixture.begin();
-        tx.set_used(heap_bytes).unwrap();
-        tx.commit().unwrap();
+    /// A heap of these segments, one behind the other in the file with a page between them, all of it in use.
+    fn new(segments: &[u64]) -> Self {
+        let mut offset = MAIN;
+        let mut place = |bytes: &u64| {
+            let segment = Segment { offset, bytes: *bytes };
+            offset += 2 * bytes + 4096;
+            segment
+        };
+        let map = HeapMap::new(segments.iter().map(&mut place).collect());
+        let region = Recording::holding(&vec![0; offset as usize]);
+        format(&region, &map);
+        region.psync().unwrap();
+        let mut fixture = Self { region, log: Log::default(), map };
+        fixture.log.lines.cover(fixture.map.bytes());
+        fixture.change(|tx| tx.set_used(tx.heap_bytes()));
         fixture
     }
 
-    fn begin(&self) -> Transaction<'_, Recording> {
-        Transaction::begin(&self.region, &self.layout)
+    fn begin(&mut self) -> Mutation<'_, Recording> {
+        Mutation { region: &self.region, map: &self.map, log: &mut self.log }
+    }
+
+    fn change(&mut self, work: impl FnOnce(&mut Mutation<'_, Recording>) -> Result<()>) {
+        let mut tx = self.begin();
+        work(&mut tx).unwrap();
+        tx.make_durable().unwrap();
+        tx.copy_to_back().unwrap();
+    }
+
+    fn recover(&self) -> Result<()> {
+        recover(&self.region, &self.map)
+    }
+
+    fn half(&self, twin: Twin) -> Half<'_, Recording> {
+        Half { region: &self.region, map: &self.map, twin }
     }
 
     fn state(&self) -> State {
         State::parse(load_u64(&self.region, STATE_OFFSET)).unwrap()
     }
 
+    fn durable_state(&self) -> State {
+        State::parse(load_u64(&Recording::holding(&self.region.durable()), STATE_OFFSET)).unwrap()
+    }
+
     fn main(&self) -> Vec<u8> {
-        self.heap(&self.region.bytes(), self.layout.main_offset)
+        self.heap(&self.region.bytes(), Twin::Main)
     }
 
     /// Main and back as a power failure leaves them.
-    fn durable(&self) -> (Vec<u8>, Vec<u8>) {
+    fn durable(&self) -> [Vec<u8>; 2] {
         let bytes = self.region.durable();
-        (self.heap(&bytes, self.layout.main_offset), self.heap(&bytes, self.layout.back_offset))
+        [Twin::Main, Twin::Back].map(|twin| self.heap(&bytes, twin))
     }
 
-    fn heap(&self, bytes: &[u8], at: u64) -> Vec<u8> {
-        bytes[at as usize..(at + self.layout.heap_bytes) as usize].to_vec()
+    fn heap(&self, file: &[u8], twin: Twin) -> Vec<u8> {
+        let mut heap = vec![0; self.map.bytes() as usize];
+        Half { region: &Recording::holding(file), map: &self.map, twin }.load(0, &mut heap);
+        heap
     }
 
-    fn fences(&self, work: impl FnOnce()) -> usize {
-        let before = self.region.fences();
-        work();
-        self.region.fences() - before
+    /// Fills both copies behind the header, durably, each with its own byte, and sets the state.
+    fn fill(&self, state: State, fills: [u8; 2]) {
+        for (twin, fill) in [Twin::Main, Twin::Back].into_iter().zip(fills) {
+            let mut at = HEAP_HEADER_BYTES;
+            while at < self.map.bytes() {
+                let (offset, room) = self.map.locate(twin, at);
+                self.region.store(offset, &vec![fill; room as usize]);
+                self.region.pwb(offset, room);
+                at += room;
+            }
+        }
+        state.announce(&self.region);
+        self.region.psync().unwrap();
     }
 }
 
@@ -61,105 +101,211 @@ fn a_state_word_is_one_of_three() {
 
 #[test]
 fn a_transaction_takes_four_fences_whatever_its_size() {
-    let heap = Fixture::new(1 << 20);
-    for stores in [1, 2, 100, 3 * MAX_LOGGED_RANGES as u64] {
-        let fences = heap.fences(|| {
-            let mut tx = heap.begin();
-            (0..stores).for_each(|at| tx.store_word(64 + at * 128 % (1 << 19), at + 1).unwrap());
-            tx.commit().unwrap();
-        });
-        assert_eq!(fences, 4, "{stores} stores");
+    let mut heap = Fixture::new(&[1 << 20]);
+    for stores in [1, 2, 100, 20_000] {
+        let before = heap.region.fences();
+        heap.change(|tx| (0..stores).try_for_each(|at| tx.store_word(64 + at * 128 % (1 << 19), at + 1)));
+        assert_eq!(heap.region.fences() - before, 4, "{stores} stores");
+        heap.change(|tx| tx.store(64, &vec![stores as u8; (1 << 20) - 64]));
+        assert_eq!(heap.region.fences() - before, 8, "the whole heap");
     }
 }
 
 #[test]
-fn a_transaction_that_stores_nothing_costs_nothing() {
-    let heap = Fixture::new(4096);
-    let before = heap.main();
-    assert_eq!(heap.fences(|| heap.begin().commit().unwrap()), 0);
-    assert_eq!(heap.fences(|| drop(heap.begin())), 0);
-    assert_eq!(heap.main(), before);
+fn nothing_is_written_before_the_first_store() {
+    let mut heap = Fixture::new(&[4096]);
+    let (before, fences) = (heap.region.bytes(), heap.region.fences());
+    assert!(!heap.begin().log.has_begun());
+    assert!((heap.region.bytes(), heap.region.fences()) == (before, fences));
+}
+
+/// The order in which the states reach the medium, as somebody sees who pulls the plug behind each half.
+#[test]
+fn the_state_on_the_medium_names_the_copy_that_is_whole() {
+    let mut heap = Fixture::new(&[4096]);
+    let mut tx = heap.begin();
+    tx.store_word(512, 5).unwrap();
+    assert!(tx.log.has_begun());
+    assert_eq!((heap.state(), heap.durable_state()), (State::Mutating, State::Mutating));
+    assert_eq!(heap.durable()[1][512], 0, "back changed while main is not whole");
+    heap.begin().make_durable().unwrap();
+    assert_eq!((heap.state(), heap.durable_state()), (State::Copying, State::Copying));
+    assert_eq!((heap.durable()[0][512], heap.durable()[1][512]), (5, 0));
+    heap.begin().copy_to_back().unwrap();
+    assert_eq!((heap.state(), heap.durable_state()), (State::Idle, State::Copying));
+    assert_eq!((heap.durable()[0][512], heap.durable()[1][512]), (5, 5));
 }
 
 #[test]
 fn what_was_committed_is_durable_in_both_copies() {
-    let heap = Fixture::new(4096);
-    let mut tx = heap.begin();
-    tx.store(100, &[7; 300]).unwrap();
-    tx.store_word(4000, 9).unwrap();
-    tx.commit().unwrap();
-    let (main, back) = heap.durable();
+    let mut heap = Fixture::new(&[4096]);
+    heap.change(|tx| tx.store(100, &[7; 300]).and_then(|()| tx.store_word(4000, 9)));
+    let [main, back] = heap.durable();
     assert_eq!(main, back);
     assert_eq!(main, heap.main());
     assert_eq!((&main[100..400], main[4000], heap.state()), (&[7_u8; 300][..], 9, State::Idle));
+    assert!(!heap.log.has_begun() && heap.log.lines.ranges().next().is_none());
+}
+
+#[test]
+fn a_transaction_of_every_line_is_durable_in_both_copies() {
+    let mut heap = Fixture::new(&[4096, 8192]);
+    heap.change(|tx| (64..12_288).step_by(8).try_for_each(|at| tx.store_word(at, at)));
+    let [main, back] = heap.durable();
+    assert!(main == back && main == heap.main());
+    assert!((64..12_288).step_by(8).all(|at| heap.half(Twin::Back).word(at) == at));
 }
 
 #[test]
 fn each_commit_is_counted() {
-    let heap = Fixture::new(4096);
-    let count = || MainHeap::new(&heap.region, &heap.layout).commits();
-    let before = count();
-    (0..3).for_each(|round| {
-        let mut tx = heap.begin();
-        tx.store_word(128, round).unwrap();
-        tx.commit().unwrap();
-    });
-    assert_eq!(count(), before + 3);
+    let mut heap = Fixture::new(&[4096]);
+    let before = heap.half(Twin::Main).commits();
+    (0..3).for_each(|round| heap.change(|tx| tx.store_word(128, round)));
+    assert_eq!(heap.half(Twin::Main).commits(), before + 3);
+    assert_eq!(heap.half(Twin::Back).commits(), before + 3);
 }
 
 #[test]
-fn a_dropped_transaction_is_rolled_back() {
-    for stores in [1, 5, 3 * MAX_LOGGED_RANGES as u64] {
-        let heap = Fixture::new(1 << 20);
+fn a_transaction_that_is_rolled_back_has_changed_nothing() {
+    for stores in [1, 5, 20_000] {
+        let mut heap = Fixture::new(&[1 << 19, 1 << 19]);
         let before = heap.main();
         let mut tx = heap.begin();
-        (0..stores).for_each(|at| tx.store_word(64 + at * 128 % (1 << 19), at + 1).unwrap());
+        (0..stores).for_each(|at| tx.store_word(64 + at * 128 % ((1 << 20) - 64), at + 1).unwrap());
+        tx.set_used(128).unwrap();
         assert_ne!(heap.main(), before);
         assert_eq!(heap.state(), State::Mutating);
-        drop(tx);
-        assert_eq!(heap.main(), before);
-        assert_eq!((heap.state(), heap.durable().0 == before), (State::Idle, true));
+        heap.begin().roll_back().unwrap();
+        assert_eq!(heap.state(), State::Idle);
+        assert!(heap.main() == before && heap.durable() == [before.clone(), before], "{stores} stores");
+        assert!(!heap.log.has_begun());
     }
 }
 
+/// What one transaction logged is neither written back nor copied by the next one.
 #[test]
-fn a_transaction_that_grew_the_heap_is_rolled_back() {
-    let heap = Fixture::new(4096);
-    let mut shrink = heap.begin();
-    shrink.set_used(128).unwrap();
-    shrink.commit().unwrap();
-    let mut tx = heap.begin();
-    tx.store(128, &[1; 1000]).unwrap();
-    tx.set_used(1136).unwrap();
-    drop(tx);
-    assert_eq!(MainHeap::new(&heap.region, &heap.layout).used().unwrap(), 128);
+fn a_transaction_pays_for_its_own_stores_only() {
+    for roll_back in [false, true] {
+        let mut heap = Fixture::new(&[1 << 16]);
+        let mut tx = heap.begin();
+        tx.store(64, &[1; 30_000]).unwrap();
+        if roll_back {
+            tx.roll_back().unwrap();
+        } else {
+            tx.make_durable().unwrap();
+            tx.copy_to_back().unwrap();
+        }
+        let mut tx = heap.begin();
+        tx.store_word(40_000, 1).unwrap();
+        assert_eq!(tx.log.lines.ranges().collect::<Vec<_>>(), [(40_000, 64)]);
+        tx.make_durable().unwrap();
+        tx.copy_to_back().unwrap();
+        assert_eq!(heap.durable()[0], heap.durable()[1]);
+    }
+}
+
+const SEGMENTS: [u64; 3] = [4096, 8192, 4096];
+
+#[test]
+fn a_store_across_segments_lands_in_each_of_them() {
+    let mut heap = Fixture::new(&SEGMENTS);
+    let bytes: Vec<u8> = (0..9_000).map(|at| at as u8 | 1).collect();
+    heap.change(|tx| tx.store(4_000, &bytes));
+    for twin in [Twin::Main, Twin::Back] {
+        let mut found = vec![0; 9_000];
+        heap.half(twin).load(4_000, &mut found);
+        assert!(found == bytes, "{twin:?}");
+        assert_eq!((heap.half(twin).word(3_992), heap.half(twin).word(13_000)), (0, 0), "{twin:?}");
+    }
+    let file = heap.region.bytes();
+    let second = MAIN as usize + 2 * 4096 + 4096;
+    assert!(file[MAIN as usize + 4_000..][..96] == bytes[..96]);
+    assert!(file[second..][..8192] == bytes[96..8_288]);
+    assert!(file[second + 8192..][..8192] == bytes[96..8_288], "back's part follows main's");
+    assert_eq!(heap.durable()[0], heap.durable()[1]);
+}
+
+#[test]
+fn no_store_leaves_the_segments() {
+    let mut heap = Fixture::new(&SEGMENTS);
+    heap.change(|tx| tx.store(64, &[0xff; 16_384 - 64]));
+    let file = heap.region.bytes();
+    assert_eq!(file.len(), 57_344);
+    for gap in [0..8_192, 8_200..12_288, 20_480..24_576, 40_960..45_056, 53_248..57_344] {
+        assert!(file[gap.clone()].iter().all(|byte| *byte == 0), "{gap:?}");
+    }
 }
 
 /// With `Copying` on the medium main is the good copy, with `Mutating` back is.
 #[test]
 fn recovery_copies_in_the_direction_of_the_state() {
-    for (state, good) in [(State::Copying, 1), (State::Mutating, 2), (State::Idle, 1)] {
-        let heap = Fixture::new(4096);
-        for (copy, fill) in [(heap.layout.main_offset, 1), (heap.layout.back_offset, 2)] {
-            heap.region.store(copy + 200, &[fill; 8]);
-            heap.region.pwb(copy + 200, 8);
+    for segments in [&SEGMENTS[..1], &SEGMENTS] {
+        for (state, good) in [(State::Copying, 1), (State::Mutating, 2)] {
+            let heap = Fixture::new(segments);
+            heap.fill(state, [1, 2]);
+            heap.recover().unwrap();
+            assert_eq!(heap.state(), State::Idle);
+            for copy in [heap.main(), heap.durable()[0].clone(), heap.durable()[1].clone()] {
+                let wrong = copy[HEAP_HEADER_BYTES as usize..].iter().position(|byte| *byte != good);
+                assert_eq!(wrong, None, "{state:?}, {} segments", segments.len());
+            }
         }
-        write_state(&heap.region, state);
-        heap.region.psync().unwrap();
-        recover(&heap.region, &heap.layout).unwrap();
-        assert_eq!((heap.main()[200], heap.state()), (good, State::Idle), "{state:?}");
-        let (main, back) = heap.durable();
-        assert_eq!(main == back && main[200] == good, state != State::Idle, "{state:?}");
+        let heap = Fixture::new(segments);
+        heap.fill(State::Idle, [1, 2]);
+        heap.recover().unwrap();
+        assert_eq!((heap.main()[100], heap.durable()[1][100]), (1, 2), "an idle pool is left alone");
     }
+}
+
+/// The part of the last line behind `used` goes along, the rest of the heap is not touched.
+#[test]
+fn recovery_costs_what_is_in_use() {
+    let mut heap = Fixture::new(&SEGMENTS);
+    heap.change(|tx| tx.set_used(5_008));
+    heap.fill(State::Mutating, [1, 2]);
+    heap.recover().unwrap();
+    let main = heap.main();
+    assert!(main[64..5_056].iter().all(|byte| *byte == 2) && main[5_056..].iter().all(|byte| *byte == 1));
 }
 
 #[test]
 fn recovery_refuses_a_heap_of_impossible_length() {
-    for used in [0, 63, 72, 4112, u64::MAX] {
-        let heap = Fixture::new(4096);
-        heap.region.store(heap.layout.back_offset, &used.to_le_bytes());
-        write_state(&heap.region, State::Mutating);
-        assert!(matches!(recover(&heap.region, &heap.layout), Err(Error::Corrupt(_))), "{used}");
+    for used in [0, 48, 63, 72, 16_400, u64::MAX] {
+        let mut heap = Fixture::new(&SEGMENTS);
+        heap.change(|tx| tx.set_used(used));
+        State::Mutating.store(&heap.region);
+        assert!(matches!(heap.recover(), Err(Error::Corrupt(_))), "{used}");
+    }
+}
+
+/// Also one that would fit: after a crash there is no second copy to hold it against, and blocks would be lost in silence.
+#[test]
+fn every_changed_byte_of_the_length_in_use_is_seen() {
+    let mut heap = Fixture::new(&SEGMENTS);
+    heap.change(|tx| tx.set_used(0x1230));
+    let (offset, _) = heap.map.locate(Twin::Back, USED_OFFSET);
+    let words = used_words(0x1230);
+    for (at, byte) in (offset..).zip(words) {
+        for mask in 1..=255 {
+            heap.region.store(at, &[byte ^ mask]);
+            assert!(matches!(heap.half(Twin::Back).used(), Err(Error::Corrupt(_))), "byte {at}, {mask:#x}");
+        }
+        heap.region.store(at, &[byte]);
+    }
+    assert_eq!(heap.half(Twin::Back).used().unwrap(), 0x1230);
+}
+
+#[test]
+fn heaps_whose_headers_differ_while_idle_are_refused() {
+    for at in 0..HEAP_HEADER_BYTES {
+        for twin in [Twin::Main, Twin::Back] {
+            let heap = Fixture::new(&SEGMENTS);
+            let (offset, _) = heap.map.locate(twin, at);
+            let mut byte = [0];
+            heap.region.load(offset, &mut byte);
+            heap.region.store(offset, &[byte[0] ^ 1]);
+            assert!(matches!(heap.recover(), Err(Error::Corrupt(_))), "byte {at} of {twin:?}");
+        }
     }
 }
 
@@ -167,60 +313,33 @@ fn recovery_refuses_a_heap_of_impossible_length() {
 #[test]
 fn a_failing_fence_leaves_a_state_from_which_recovery_finds_one_of_the_two() {
     for working in 0..4 {
-        let heap = Fixture::new(4096);
+        let mut heap = Fixture::new(&[4096]);
         let before = heap.main();
         heap.region.fail_after(Some(working));
         let mut tx = heap.begin();
         let stored = tx.store_word(512, 5);
         assert_eq!(stored.is_ok(), working > 0);
         if stored.is_ok() {
-            assert!(tx.commit().is_err(), "with {working} fences that work");
+            assert!(tx.make_durable().and_then(|()| tx.copy_to_back()).is_err(), "{working} fences work");
         }
         heap.region.fail_after(None);
-        recover(&heap.region, &heap.layout).unwrap();
+        heap.recover().unwrap();
         let after = heap.main();
-        assert_eq!(after[512], if working < 2 { 0 } else { 5 }, "with {working} fences that work");
+        assert_eq!(after[512], if working < 2 { 0 } else { 5 }, "{working} fences work");
         assert!(working >= 2 || after == before);
+        assert_eq!(heap.durable()[0], heap.durable()[1]);
     }
 }
 
-fn log(stores: &[(u64, u64)]) -> RangeLog {
-    let mut log = RangeLog::default();
-    stores.iter().for_each(|(at, len)| log.add(*at, *len));
-    log
-}
-
+/// A failing medium must not take back what may be durable already.
 #[test]
-fn ranges_are_whole_lines_sorted_and_merged() {
-    assert_eq!(log(&[(65, 1)]).ranges(4096), [(64, 128)]);
-    assert_eq!(log(&[(60, 8)]).ranges(4096), [(0, 128)]);
-    assert_eq!(log(&[(1024, 8), (0, 8), (64, 8), (1030, 60)]).ranges(4096), [(0, 128), (1024, 1152)]);
-    assert_eq!(log(&[(512, 8), (0, 8), (512, 8)]).ranges(4096), [(0, 64), (512, 576)]);
-}
-
-#[test]
-fn a_log_as_long_as_the_used_heap_is_one_range_that_holds_all_of_it() {
-    assert_eq!(log(&[(0, 64), (128, 64)]).ranges(128), [(0, 64), (128, 192)]);
-    assert_eq!(log(&[(0, 128), (256, 64)]).ranges(128), [(0, 128), (256, 320)]);
-    assert_eq!(log(&[(0, 320)]).ranges(128), [(0, 320)]);
-    assert_eq!(log(&[(0, 128)]).ranges(128), [(0, 128)]);
-}
-
-#[test]
-fn too_many_ranges_become_the_one_around_them() {
-    let mut log = RangeLog::default();
-    (0..=MAX_LOGGED_RANGES as u64).rev().for_each(|place| log.add((1 << 20) + place * 256, 8));
-    assert_eq!(log.ranges.len(), 1);
-    assert_eq!(log.ranges(4 << 20), [(1 << 20, (1 << 20) + MAX_LOGGED_RANGES as u64 * 256 + 64)]);
-}
-
-/// Whatever the log was folded into, main is written back, not only copied.
-#[test]
-fn a_folded_log_is_still_written_back() {
-    let heap = Fixture::new(4 << 20);
-    let mut tx = heap.begin();
-    (0..2 * MAX_LOGGED_RANGES as u64).rev().for_each(|place| tx.store_word(64 + place * 256, place + 1).unwrap());
-    tx.commit().unwrap();
-    let (main, back) = heap.durable();
-    assert!(main == heap.main() && back == heap.main());
+fn from_the_second_fence_on_nothing_is_left_to_roll_back() {
+    for (working, begun) in [(1, true), (2, false), (3, false)] {
+        let mut heap = Fixture::new(&[4096]);
+        heap.region.fail_after(Some(working));
+        let mut tx = heap.begin();
+        tx.store_word(512, 5).unwrap();
+        assert!(tx.make_durable().and_then(|()| tx.copy_to_back()).is_err());
+        assert_eq!(heap.log.has_begun(), begun, "{working} fences work");
+    }
 }

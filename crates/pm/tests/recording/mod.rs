@@ -171,6 +171,12 @@ impl Region for Recording {
         self.pwb(at, bytes.len() as u64);
     }
 
+    fn copy(&self, from: u64, to: u64, len: u64) {
+        let mut bytes = vec![0; len as usize];
+        self.load(from, &mut bytes);
+        self.stream(to, &bytes);
+    }
+
     fn pwb(&self, at: u64, len: u64) {
         let mut inner = self.inner();
         let lines = (at as usize / LINE * LINE..(at + len) as usize).step_by(LINE);

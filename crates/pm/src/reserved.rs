@@ -1,0 +1,132 @@
+//! Bulk space: free extents are reserved, written, and named by an entry of the catalog in one transaction.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::catalog::Entry;
+use crate::error::{Error, Result};
+use crate::extent::{EXTENT_ALIGN, Extent};
+use crate::file::MappedFile;
+use crate::pool::{Pool, Space};
+use crate::region::Region;
+
+impl<R: Region> Pool<R> {
+    /// Takes one free extent for each size, which is not zero, growing the pool when the free space does not do.
+    pub fn reserve(self: &Arc<Self>, sizes: &[u64]) -> Result<Reserved<R>> {
+        if sizes.contains(&0) {
+            return Err(Error::Misuse("an extent has at least one byte".into()));
+        }
+        self.check_usable()?;
+        if let Some(writer) = self.writer.try_lock() {
+            self.check_alone(&writer)?;
+        }
+        let mut reserved = Reserved { pool: self.clone(), extents: vec![None; sizes.len()] };
+        let taken = self.take(&mut self.space.lock(), sizes, &mut reserved.extents);
+        taken.map(|()| reserved)
+    }
+
+    pub(crate) fn take(&self, space: &mut Space, sizes: &[u64], extents: &mut [Option<Extent>]) -> Result<()> {
+        let mut missing = 0_u64;
+        for (slot, &bytes) in extents.iter_mut().zip(sizes) {
+            *slot = space.free.take(bytes);
+            if slot.is_none() {
+                missing = missing.saturating_add(bytes.checked_next_multiple_of(EXTENT_ALIGN).unwrap_or(u64::MAX));
+            }
+        }
+        if missing == 0 {
+            return Ok(());
+        }
+        self.grow(space, missing)?;
+        for (slot, &bytes) in extents.iter_mut().zip(sizes).filter(|(slot, _)| slot.is_none()) {
+            *slot = space.free.take(bytes);
+        }
+        Ok(())
+    }
+
+    /// Puts `entry` into the catalog in one transaction, in the place of the one of its name. Its extents are those of
+    /// `reserved` and any that it had before; what it had before and has no more is free afterwards.
+    pub fn commit(self: &Arc<Self>, entry: &Entry, reserved: Reserved<R>) -> Result<()> {
+        let mut tx = self.transaction()?;
+        let old = tx.entry(&entry.name).map_or(Vec::new(), |old| old.extents.clone());
+        check_owned(entry, &old, &reserved)?;
+        // ORDER: what this thread streamed into the extents is durable before the catalog names them; each other thread
+        // that wrote them has fenced for itself (`Reserved::fence`).
+        self.note(self.region.pfence())?;
+        tx.put(entry.clone())?;
+        tx.commit()?;
+        let kept: HashSet<&Extent> = entry.extents.iter().collect();
+        let mut space = self.space.lock();
+        for extent in old.iter().filter(|extent| !kept.contains(extent)) {
+            space.free.give(*extent);
+        }
+        reserved.keep();
+        Ok(())
+    }
+}
+
+/// Extents that were taken and not committed yet. They are written through this and nothing else, so that no byte of a
+/// committed extent can be touched; dropping it gives them back.
+pub struct Reserved<R: Region = MappedFile> {
+    pool: Arc<Pool<R>>,
+    extents: Vec<Option<Extent>>,
+}
+
+impl<R: Region> Reserved<R> {
+    /// The extents, in the order of the sizes that were asked for.
+    pub fn extents(&self) -> Vec<Extent> {
+        self.extents.iter().copied().flatten().collect()
+    }
+
+    /// Streams bytes into one of the extents. The writing thread calls `fence` before it reports that it is done.
+    pub fn write(&self, index: usize, at: u64, bytes: &[u8]) -> Result<()> {
+        let extent = self.extents.get(index).copied().flatten();
+        let fits = |extent: &Extent| at.checked_add(bytes.len() as u64).is_some_and(|end| end <= extent.bytes);
+        let Some(extent) = extent.filter(fits) else {
+            return Err(Error::Misuse(format!("{} bytes at {at} do not fit the reserved extent {index}", bytes.len())));
+        };
+        self.pool.region.stream(extent.offset + at, bytes);
+        Ok(())
+    }
+
+    /// Makes this thread's writes durable before whatever it reports afterwards.
+    #[track_caller]
+    pub fn fence(&self) {
+        self.pool.region.thread_fence();
+    }
+
+    /// Joins two reservations, to be committed together.
+    #[must_use]
+    pub fn join(mut self, mut other: Self) -> Self {
+        self.extents.append(&mut other.extents);
+        self
+    }
+
+    fn keep(mut self) {
+        self.extents.clear();
+    }
+}
+
+impl<R: Region> Drop for Reserved<R> {
+    fn drop(&mut self) {
+        if self.extents.is_empty() {
+            return;
+        }
+        let mut space = self.pool.space.lock();
+        for extent in self.extents.drain(..).flatten() {
+            space.free.give(extent);
+        }
+    }
+}
+
+/// An entry owns all that was reserved for it, and what it owned before if it likes, each once and nothing else.
+fn check_owned<R: Region>(entry: &Entry, old: &[Extent], reserved: &Reserved<R>) -> Result<()> {
+    let fresh = reserved.extents();
+    let mut allowed: HashSet<&Extent> = old.iter().chain(&fresh).collect();
+    if let Some(foreign) = entry.extents.iter().find(|extent| !allowed.remove(extent)) {
+        return Err(Error::Misuse(format!("{foreign:?} does not belong to the entry {:?}, or not twice", entry.name)));
+    }
+    match fresh.iter().find(|extent| allowed.contains(extent)) {
+        None => Ok(()),
+        Some(lost) => Err(Error::Misuse(format!("{lost:?} was reserved for {:?}, which does not own it", entry.name))),
+    }
+}
