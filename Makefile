@@ -2,7 +2,8 @@
 # installed outside .venv.
 #
 # Variables: PYTHON (the interpreter that .venv is made with), PYTEST_ARGS (more arguments for pytest), PLINIUS_DATA (a
-# folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo).
+# folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo), PEERS
+# (more systems for bench-sps: '--peer NAME=COMMAND', see bench/peers/README.md).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,7 +20,7 @@ PYTHON_OF_VENV := .venv/bin/python
 export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test check kills paper-accuracy bench-step fmt clean distclean
+.PHONY: help setup demo test check kills paper-accuracy bench-step bench-sps bench-writers fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -56,13 +57,27 @@ paper-accuracy: setup ## the paper's accuracy on MNIST with 9 kills (needs PLINI
 bench-step: setup ## step time with save against without, sealed data against plain
 	@$(PYTHON_OF_VENV) bench/step.py
 
+bench-writers: setup ## many writing threads on one pool: a plain lock against flat combining, on /dev/shm
+	@cargo run --quiet --release --locked --offline -p plinius-pm --example writers
+
+bench-sps: target/pmemobj_sps setup ## swaps per second (the paper's figure 6) beside PMDK's libpmemobj; writes bench-out/
+	@cargo build --release --locked --offline --quiet -p plinius-pm --example fences
+	@.venv/bin/plinius bench sps --peer libpmemobj=target/pmemobj_sps $(PEERS) --fences target/release/examples/fences \
+		--output bench-out
+
+target/pmemobj_sps: bench/peers/pmemobj_sps.c
+	@echo '#include <libpmemobj.h>' | $(CC) -E - >/dev/null 2>&1 || \
+		{ echo 'bench-sps: the peer needs libpmemobj: sudo apt install libpmemobj-dev' >&2; exit 1; }
+	@mkdir -p target
+	@$(CC) -O2 -std=gnu11 -Wall -Wextra -o $@ $< -lpmemobj
+
 fmt: setup ## format Python and Rust
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --select I --fix --quiet .
 	@cargo fmt --all
 
 clean: ## remove what was built and written (.venv and downloaded data stay)
-	rm -rf target demo-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target demo-out bench-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find python tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv and downloaded data too

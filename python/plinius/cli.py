@@ -209,6 +209,9 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
     _answer(json, facts, "\n".join(map(harmless, explain(facts))))
 
 
+app.command("plinius.bench.commands:app", name="bench")
+
+
 def main() -> NoReturn:
     """Runs the command line; every error is one line on standard error."""
     for stream in (sys.stdout, sys.stderr):

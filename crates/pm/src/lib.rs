@@ -40,6 +40,7 @@ pub use alloc::Block;
 pub use catalog::Entry;
 pub use error::{Error, Result};
 pub use extent::{EXTENT_ALIGN, Extent};
+pub use file::MappedFile;
 pub use medium::{Durability, Medium};
 pub use persist::Flush;
 pub use pool::{Options, Pool};

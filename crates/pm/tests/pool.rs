@@ -313,9 +313,9 @@ fn a_pool_that_somebody_else_has_written_is_not_written_any_more() {
 }
 
 /// The catalog may be changed by anybody while the pool is open. Freeing what it says now would give away another
-/// entry's extents, or the superblock: what was read when the pool was opened is what counts.
+/// entry's extents, or the superblock; freeing what it said before would make the damage worse.
 #[test]
-fn a_catalog_that_was_changed_while_open_frees_nothing_else() {
+fn a_catalog_that_was_changed_while_open_frees_nothing() {
     let (region, pool) = in_memory();
     put(&pool, "b", &[100]);
     put(&pool, "a", &[100]);
@@ -324,10 +324,34 @@ fn a_catalog_that_was_changed_while_open_frees_nothing_else() {
     put(&other, "a", &[9_000]);
     let heap = 3 * 4096 + 64..3 * 4096 + 4096;
     region.store(heap.start as u64, &changed.bytes()[heap.clone()]);
-    let free = free_bytes(&pool);
+    let (free, bytes) = (free_bytes(&pool), region.bytes());
     assert_ne!(pool.verify().unwrap().problems, [""; 0]);
-    put(&pool, "a", &[100]);
-    assert_eq!(free_bytes(&pool), free);
+    let reserved = pool.reserve(&[100]).unwrap();
+    assert!(matches!(pool.commit(&entry("a", reserved.extents()), reserved), Err(Error::Corrupt(_))));
+    assert!((free_bytes(&pool), region.bytes()) == (free, bytes), "a refused commit changed the pool");
+}
+
+/// Every byte of an entry and of the header of its block.
+#[test]
+fn an_entry_that_was_changed_while_open_is_neither_replaced_nor_removed() {
+    let (region, pool) = in_memory();
+    let mut tx = pool.transaction().unwrap();
+    tx.set("a", b"some bytes", 0).unwrap();
+    tx.commit().unwrap();
+    let whole = region.bytes();
+    for at in 3 * 4096 + 64..3 * 4096 + 64 + 16 + 43 {
+        region.store(at as u64, &[whole[at] ^ 1]);
+        let before = region.bytes();
+        let mut tx = pool.transaction().unwrap();
+        assert!(matches!(tx.set("a", b"", 0), Err(Error::Corrupt(_))), "byte {at}");
+        assert!(matches!(tx.remove("a"), Err(Error::Corrupt(_))), "byte {at}");
+        drop(tx);
+        assert!(region.bytes() == before, "byte {at}");
+        region.store(at as u64, &[whole[at]]);
+    }
+    let mut tx = pool.transaction().unwrap();
+    tx.remove("a").unwrap();
+    tx.commit().unwrap();
 }
 
 #[test]

@@ -32,6 +32,15 @@ pub fn pool(py: Python<'_>, error: PoolError) -> PyErr {
     }
 }
 
+/// Puts the path of a pool before the message of an error that was found in it.
+pub fn naming(py: Python<'_>, path: &str, error: PyErr) -> PyErr {
+    let value = error.value(py);
+    match value.setattr("args", (format!("{path}: {value}"),)) {
+        Ok(()) => error,
+        Err(other) => other,
+    }
+}
+
 /// An error of keys and sealing.
 pub fn seal(py: Python<'_>, error: SealError) -> PyErr {
     let message = error.to_string();

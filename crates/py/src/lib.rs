@@ -1,16 +1,23 @@
 //! The binding `plinius._core`: converts arguments and errors, and releases the GIL. Nothing else happens here.
 
+mod bench;
 mod errors;
 mod key;
 mod memory;
 mod mirror;
 mod pool;
 mod records;
+mod runs;
+mod snapshot;
+mod swaps;
+mod transaction;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::bench::swaps;
     #[pymodule_export]
     use crate::key::Key;
     #[pymodule_export]
@@ -19,4 +26,8 @@ mod _core {
     use crate::pool::{Pool, cpu_write_back, medium_of, status};
     #[pymodule_export]
     use crate::records::{Loading, RecordReader, seal_records};
+    #[pymodule_export]
+    use crate::snapshot::Snapshot;
+    #[pymodule_export]
+    use crate::transaction::{Scope, Transaction};
 }

@@ -5,12 +5,14 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plinius_pm::{Entry, Error, Flush, Options, Pool as CorePool, Status};
+use plinius_pm::{Durability, Entry, Error, Flush, Options, Pool as CorePool, Status};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors;
+use crate::snapshot::Snapshot;
+use crate::transaction::Transaction;
 
 /// An entry of the catalog: name, public bytes, extents as (offset, bytes).
 type EntryTuple = (String, Vec<u8>, Vec<(u64, u64)>);
@@ -33,17 +35,21 @@ impl Pool {
 impl Pool {
     /// Opens or creates the pool at `path`, or behind the descriptor `fd`, which stays the caller's.
     #[new]
-    #[pyo3(signature = (*, path=None, fd=None, max_bytes=None, heap_bytes))]
+    #[pyo3(signature = (*, path=None, fd=None, max_bytes=None, heap_bytes, flush="auto", require=None))]
     fn new(
         py: Python<'_>,
         path: Option<PathBuf>,
         fd: Option<RawFd>,
         max_bytes: Option<u64>,
         heap_bytes: u64,
+        flush: &str,
+        require: Option<&str>,
     ) -> PyResult<Self> {
+        let flush = Flush::parse(flush).map_err(|error| errors::pool(py, error))?;
+        let require = require.map(Durability::parse).transpose().map_err(|error| errors::pool(py, error))?;
         let mut pool_id = [0; 16];
         plinius_seal::random(&mut pool_id).map_err(|error| errors::seal(py, error))?;
-        let options = Options { max_bytes, heap_bytes, pool_id, flush: None, require: None };
+        let options = Options { max_bytes, heap_bytes, pool_id, flush, require };
         let opened = match (path, fd) {
             (Some(path), None) => py.detach(|| CorePool::open(&path, options)),
             (None, Some(fd)) => {
@@ -98,6 +104,41 @@ impl Pool {
 
     fn entry(&self, py: Python<'_>, name: &str) -> PyResult<Option<EntryTuple>> {
         Ok(self.open(py)?.entry(name).map(|entry| tuple(&entry)))
+    }
+
+    /// Begins a transaction, as soon as no other one runs.
+    pub fn transaction(&self, py: Python<'_>) -> PyResult<Transaction> {
+        let pool = self.open(py)?;
+        let begun = py.detach(|| pool.transaction());
+        begun.map(Transaction::new).map_err(|error| errors::pool(py, error))
+    }
+
+    /// Begins to read the committed state.
+    fn snapshot(&self, py: Python<'_>) -> PyResult<Snapshot> {
+        let pool = self.open(py)?;
+        let begun = py.detach(|| pool.snapshot());
+        begun.map(Snapshot::new).map_err(|error| errors::pool(py, error))
+    }
+
+    /// What is wrong with the pool, in words, and all blocks in use.
+    fn verify(&self, py: Python<'_>) -> PyResult<(Vec<String>, Vec<u64>)> {
+        let pool = self.open(py)?;
+        let report = py.detach(|| pool.verify()).map_err(|error| errors::pool(py, error))?;
+        Ok((report.problems, report.blocks))
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let pool = self.open(py)?;
+        let stats = py.detach(|| pool.stats()).map_err(|error| errors::pool(py, error))?;
+        let facts = PyDict::new(py);
+        facts.set_item("pool_bytes", stats.pool_bytes)?;
+        facts.set_item("free_bytes", stats.free_bytes)?;
+        facts.set_item("heap_bytes", stats.heap_bytes)?;
+        facts.set_item("heap_free_bytes", stats.heap_free_bytes)?;
+        facts.set_item("entries", stats.entries)?;
+        facts.set_item("blocks", stats.blocks)?;
+        facts.set_item("commits", stats.commits)?;
+        Ok(facts)
     }
 
     fn __reduce__(&self) -> PyResult<()> {

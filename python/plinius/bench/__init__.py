@@ -1,0 +1,1 @@
+"""`plinius bench`: what the paper's figures show, measured on this machine."""

@@ -1,0 +1,28 @@
+"""The pool: named arrays that survive a crash, and the ground that mirrors and data sets stand on.
+
+Only this package, ``seal``, ``mirror`` and ``dataset`` import the core. ``docs/pool.md`` is the guide.
+"""
+
+from plinius.pool.arrays import PersistentArray
+from plinius.pool.lists import PersistentList
+from plinius.pool.outside import Entry, PoolStatus, cpu_write_back, medium_at, status
+from plinius.pool.paths import naming
+from plinius.pool.pooling import DEFAULT_HEAP_BYTES, Pool, PoolStats
+from plinius.pool.swaps import swaps
+from plinius.pool.transaction import Transaction
+
+__all__ = [
+    "DEFAULT_HEAP_BYTES",
+    "Entry",
+    "PersistentArray",
+    "PersistentList",
+    "Pool",
+    "PoolStats",
+    "PoolStatus",
+    "Transaction",
+    "cpu_write_back",
+    "medium_at",
+    "naming",
+    "status",
+    "swaps",
+]
