@@ -3,7 +3,7 @@
 #
 # Variables: PYTHON (the interpreter that .venv is made with), PYTEST_ARGS (more arguments for pytest), PLINIUS_DATA (a
 # folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo), PEERS
-# (more systems for bench-sps: '--peer NAME=COMMAND', see bench/peers/README.md).
+# (more systems for bench-sps: '--peer NAME=COMMAND', see bench/peers/README.md), FUZZ_MINUTES.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,9 +18,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON_OF_VENV := .venv/bin/python
 # The binding's build script asks an interpreter; not whichever comes first in PATH.
 export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
+FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test check kills paper-accuracy bench-step bench-sps bench-writers fmt clean distclean
+.PHONY: help setup demo test check kills paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -71,14 +72,24 @@ target/pmemobj_sps: bench/peers/pmemobj_sps.c
 	@mkdir -p target
 	@$(CC) -O2 -std=gnu11 -Wall -Wextra -o $@ $< -lpmemobj
 
+# These two need no .venv.
+fuzz: ## fuzz the pool file for FUZZ_MINUTES (30), with cargo-fuzz on stable Rust (needs g++)
+	@scripts/fuzz.sh $$(($(FUZZ_MINUTES) * 60))
+
+fuzz-smoke: ## the same for 60 seconds, and the lints of fuzz/
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
+	@cargo clippy --manifest-path fuzz/Cargo.toml --all-targets --locked --quiet -- -D warnings
+	@scripts/fuzz.sh 60
+
 fmt: setup ## format Python and Rust
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --select I --fix --quiet .
 	@cargo fmt --all
+	@cargo fmt --manifest-path fuzz/Cargo.toml
 
 clean: ## remove what was built and written (.venv and downloaded data stay)
-	rm -rf target demo-out bench-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target fuzz/target demo-out bench-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find python tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv and downloaded data too
-	rm -rf .venv .cache
+	rm -rf .venv .cache fuzz/corpus fuzz/artifacts

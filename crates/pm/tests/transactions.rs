@@ -22,7 +22,7 @@ const OPTIONS: Options =
     Options { max_bytes: None, heap_bytes: HEAP_BYTES, pool_id: [7; 16], flush: None, require: None };
 const SMALL: Options = Options { heap_bytes: 4096, ..OPTIONS };
 /// For what must not take for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn in_memory(options: Options) -> (Recording, Arc<Pool<Recording>>) {
     let region = Recording::default();
@@ -425,7 +425,7 @@ fn read_state<R: Region>(pool: &Arc<Pool<R>>) -> u64 {
 
 /// The block grows now and then, and with it the heap.
 fn state_bytes(state: u64) -> u64 {
-    64 + (state / 20 % 20) * 240
+    64 + state / 10 % 12 * 400
 }
 
 /// Sets a flag when it goes, also when a test fails: who waits for it must not wait for ever.
@@ -500,12 +500,12 @@ fn readers_in_parallel<R: Region>(pool: &Arc<Pool<R>>, states: u64) {
 #[test]
 fn readers_see_whole_states_and_never_an_older_one() {
     let folder = Scratch::new();
-    readers_in_parallel(&Pool::open(&folder.path("a.pool"), SMALL).unwrap(), 400);
+    readers_in_parallel(&Pool::open(&folder.path("a.pool"), SMALL).unwrap(), 200);
 }
 
 #[test]
 fn readers_see_whole_states_on_a_medium_where_every_word_takes_its_time() {
-    readers_in_parallel(&in_memory(SMALL).1, 300);
+    readers_in_parallel(&in_memory(SMALL).1, 100);
 }
 
 #[test]

@@ -1,0 +1,25 @@
+//! Writes the inputs that fuzzing starts from: `seeds FOLDER` fills one folder there for each target.
+
+use std::io;
+use std::path::Path;
+
+use plinius_fuzz::edits::{REPAIR_HEAPS, REPAIR_SUPERBLOCKS};
+use plinius_fuzz::pools::IMAGES;
+
+fn main() -> io::Result<()> {
+    let folder = std::env::args_os().nth(1).ok_or_else(|| io::Error::other("seeds FOLDER"))?;
+    let write = |target: &str, name: usize, bytes: &[u8]| {
+        let folder = Path::new(&folder).join(target);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(format!("seed-{name:02}")), bytes)
+    };
+    for (number, image) in IMAGES.iter().enumerate() {
+        write("open", number, &image.bytes)?;
+        write("status", number, &image.bytes)?;
+        let nothing_changed = [0; 12];
+        let edits = [&[number as u8, REPAIR_HEAPS | REPAIR_SUPERBLOCKS], &nothing_changed[..]].concat();
+        write("edits", number, &edits)?;
+        write("tampering", number, &edits)?;
+    }
+    Ok(())
+}
