@@ -11,6 +11,8 @@ pub const REPAIR_SUPERBLOCKS: u8 = 1;
 /// So do the entries, and the two copies of the heap become equal.
 pub const REPAIR_HEAPS: u8 = 2;
 
+/// Where overflows and limits are: 64 gives 0.
+const POWERS: [u32; 8] = [64, 63, 40, 32, 26, 16, 12, 4];
 const EDIT_BYTES: usize = 12;
 const MAX_EDITS: usize = 32;
 
@@ -55,10 +57,11 @@ fn apply(file: &mut Vec<u8>, places: &[usize], edit: &[u8]) {
     match what % 14 {
         // Some bytes of a word that means something.
         0..3 => put(file, at + usize::from(len >> 4) % 8, &bytes[..usize::from(len) % 8 + 1]),
-        // A small step of such a word.
+        // A small step of one byte of such a word.
         3..5 => {
-            let stepped = word(file, at).wrapping_add_signed(i64::from(len.cast_signed()));
-            put(file, at, &stepped.to_le_bytes());
+            let at = at + usize::from(bytes[0]) % 8;
+            let stepped = (word(file, at) as u8).wrapping_add(len);
+            put(file, at, &[stepped]);
         }
         // A block's header.
         5..7 => {
@@ -74,12 +77,12 @@ fn apply(file: &mut Vec<u8>, places: &[usize], edit: &[u8]) {
         8..11 => {
             let from = place(value);
             let behind = file.get(from..).unwrap_or_default();
-            let copied = behind[..behind.len().min(8 * usize::from(len))].to_vec();
+            let copied = behind[..behind.len().min(8 * (usize::from(len) % 16 + 1))].to_vec();
             put(file, at, &copied);
         }
         // A word next to a power of two, or to 0 from either side.
         11..13 => {
-            let power = 1_u64.checked_shl(u32::from(len) % 65).unwrap_or(0);
+            let power = 1_u64.checked_shl(POWERS[usize::from(len) % POWERS.len()]).unwrap_or(0);
             let near = power.wrapping_add_signed(i64::from(bytes[0].cast_signed() / 16));
             put(file, at, &near.to_le_bytes());
         }

@@ -24,6 +24,8 @@ use crate::twins::{COMMITS_OFFSET, Heap, Twin};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// On a busy machine a reader may not come to try for longer than that.
 const ATTEMPTS: usize = 100;
+/// But a damaged pool with a large heap is not read a hundred times.
+const MAX_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What anybody may know of a pool.
 #[derive(Debug)]
@@ -56,14 +58,16 @@ impl Status {
         loop {
             let attempt = Self::attempt(&file);
             attempts += 1;
-            if attempt.is_ok() || (attempts >= ATTEMPTS && begun.elapsed() > PATIENCE) {
+            let patience = if attempts < ATTEMPTS { MAX_PATIENCE } else { PATIENCE };
+            if attempt.is_ok() || begun.elapsed() > patience {
                 return attempt;
             }
             std::thread::yield_now();
         }
     }
 
-    fn attempt(file: &File) -> Result<Self> {
+    /// One try, which fails also when a writer was faster.
+    pub fn attempt(file: &File) -> Result<Self> {
         let mut pages = [0; 2 * PAGE as usize];
         read_at(file, 0, &mut pages)?;
         let size = file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?.len();
@@ -121,15 +125,18 @@ struct HeapCopy<'a> {
 }
 
 impl HeapCopy<'_> {
-    /// Fetches a page, or finds that it cannot be read: it reads as zeros then, which no check accepts.
-    fn page(&self, number: u64) -> [u8; PAGE as usize] {
+    /// Copies bytes of a page, which is fetched, or found not to be readable: it reads as zeros then, which no check accepts.
+    fn load_of_page(&self, number: u64, start: usize, out: &mut [u8]) {
         let mut pages = self.pages.borrow_mut();
         let page = pages.entry(number).or_insert_with(|| {
             let mut page = [0; PAGE as usize];
             let (offset, _) = self.layout.heap.locate(self.twin, number * PAGE);
             read_at(self.file, offset, &mut page).map(|()| page)
         });
-        *page.as_ref().unwrap_or(&[0; PAGE as usize])
+        match page {
+            Ok(page) => out.copy_from_slice(&page[start..start + out.len()]),
+            Err(_) => out.fill(0),
+        }
     }
 
     /// The first error of the system, if there was one.
@@ -149,7 +156,7 @@ impl Heap for HeapCopy<'_> {
             let here = at + done as u64;
             let start = (here % PAGE) as usize;
             let part = (out.len() - done).min(PAGE as usize - start);
-            out[done..done + part].copy_from_slice(&self.page(here / PAGE)[start..start + part]);
+            self.load_of_page(here / PAGE, start, &mut out[done..done + part]);
             done += part;
         }
     }
