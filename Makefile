@@ -21,7 +21,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test check kills paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
+.PHONY: help setup demo test check kills dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -51,6 +51,9 @@ check: setup ## format, lints, types, the stub, import contracts, pins, clippy
 
 kills: setup ## the campaign of 200 kills: enclave, host and both
 	@$(PYTHON_OF_VENV) -m pytest tests/crash/test_kills.py --kills 200
+
+dax: setup ## persistent memory in a virtual machine (QEMU, no KVM): detection, MAP_SYNC, tests, 5 killed machines
+	@$(PYTHON_OF_VENV) scripts/dax/main.py
 
 paper-accuracy: setup ## the paper's accuracy on MNIST with 9 kills (needs PLINIUS_DATA)
 	@$(PYTHON_OF_VENV) bench/paper_accuracy.py

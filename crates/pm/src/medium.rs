@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, fstatfs, statx};
 
@@ -61,6 +61,8 @@ pub(crate) struct Facts {
     pub(crate) dax: bool,
     /// The `persistence_domain` of the NVDIMM region that holds its block device, if it is on one.
     pub(crate) persistence_domain: Option<String>,
+    /// Its block device is ordinary memory: `memmap=`, a RAM disk, zram.
+    pub(crate) volatile: bool,
 }
 
 impl Facts {
@@ -69,12 +71,13 @@ impl Facts {
         let file_system = file_system(file.as_fd())?;
         let facts = statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
             .map_err(Error::io("asking for the pool's attributes"))?;
-        let device = format!("{}:{}", facts.stx_dev_major, facts.stx_dev_minor);
+        let device = device_folder(sysfs, &format!("{}:{}", facts.stx_dev_major, facts.stx_dev_minor));
         Ok(Self {
             file_system,
             map_sync,
             dax: facts.stx_attributes.contains(StatxAttributes::DAX),
-            persistence_domain: persistence_domain(sysfs, &device),
+            persistence_domain: device.iter().find_map(|device| persistence_domain(device)),
+            volatile: device.is_some_and(|device| is_volatile(&device)),
         })
     }
 }
@@ -109,7 +112,8 @@ impl Medium {
             return Self::EmulatedPm;
         }
         if !facts.map_sync || !facts.dax {
-            let on_disk = ON_DISK.contains(&facts.file_system) || COMPRESSING.contains(&facts.file_system);
+            let on_disk =
+                !facts.volatile && (ON_DISK.contains(&facts.file_system) || COMPRESSING.contains(&facts.file_system));
             return if on_disk { Self::File } else { Self::UncheckedFile };
         }
         match facts.persistence_domain.as_deref() {
@@ -166,12 +170,25 @@ fn file_system(file: impl AsFd) -> Result<i64> {
     Ok(fstatfs(file).map_err(Error::io("asking for the pool's file system"))?.f_type as i64)
 }
 
-/// What the NVDIMM region says that holds a block device: a folder `regionN` above it in the tree of devices.
-fn persistence_domain(sysfs: &Path, device: &str) -> Option<String> {
+/// A block device in the tree of devices, and all folders above it.
+fn device_folder(sysfs: &Path, device: &str) -> Option<Vec<PathBuf>> {
     let root = fs::canonicalize(sysfs).ok()?;
     let folder = fs::canonicalize(root.join("dev/block").join(device)).ok()?;
-    let above = folder.ancestors().take_while(|folder| folder.starts_with(&root));
-    let region = above.into_iter().find(|folder| is_region(folder))?;
+    Some(folder.ancestors().take_while(|folder| folder.starts_with(&root)).map(Path::to_owned).collect())
+}
+
+/// Whether a device is lost with the machine, as far as its name tells.
+fn is_volatile(device: &[PathBuf]) -> bool {
+    let names = device.iter().filter_map(|folder| folder.file_name()?.to_str());
+    names.into_iter().any(|name| {
+        let disk = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+        disk == "e820_pmem" || (disk != name && ["ram", "zram"].contains(&disk))
+    })
+}
+
+/// What the NVDIMM region says that holds a block device: a folder `regionN` above it.
+fn persistence_domain(device: &[PathBuf]) -> Option<String> {
+    let region = device.iter().find(|folder| is_region(folder))?;
     let domain = fs::read_to_string(region.join("persistence_domain")).ok()?;
     Some(domain.trim().to_owned())
 }

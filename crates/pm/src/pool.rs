@@ -256,6 +256,10 @@ impl<R: Region> Pool<R> {
     fn adopt(&self, space: &mut Space, layout: Superblock) -> Result<()> {
         // Another pool that somebody put under us keeps its superblocks.
         self.check_superblocks(&space.layout)?;
+        if layout.sequence == u64::MAX {
+            let (what, advice) = ("the count of the pool's changes", "copy what it holds to a new pool");
+            return Err(Error::Full { what, needed_bytes: 1, free_bytes: 0, advice });
+        }
         self.note(layout.store(&self.region))?;
         space.layout = layout;
         Ok(())

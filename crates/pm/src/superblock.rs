@@ -61,12 +61,12 @@ impl Superblock {
     /// The same with a further segment.
     pub fn with_segment(&self, segment: Segment) -> Self {
         let segments = [self.heap.segments(), &[segment]].concat();
-        Self { sequence: self.sequence + 1, heap: Arc::new(HeapMap::new(segments)), ..self.clone() }
+        Self { sequence: self.sequence.saturating_add(1), heap: Arc::new(HeapMap::new(segments)), ..self.clone() }
     }
 
     /// The same with another length.
     pub fn with_length(&self, pool_bytes: u64) -> Self {
-        Self { sequence: self.sequence + 1, pool_bytes, ..self.clone() }
+        Self { sequence: self.sequence.saturating_add(1), pool_bytes, ..self.clone() }
     }
 
     /// Writes both copies, each durable before the other is touched.
@@ -180,16 +180,19 @@ impl Superblock {
     }
 }
 
-/// The heap of these segments, each of which lies inside the pool in whole pages. Whether two overlap is found together
-/// with the extents.
+/// The heap of these segments, which lie inside the pool in whole pages and apart: so it is not longer than the file, and
+/// what is read of it in time and memory is bounded by the file. Extents that overlap them are found later.
 fn checked_heap(segments: Vec<Segment>, pool_bytes: u64) -> Result<HeapMap> {
     let fits = |segment: &Segment| {
         let end = segment.bytes.checked_mul(2).and_then(|twins| twins.checked_add(segment.offset));
         let aligned = segment.offset.is_multiple_of(PAGE) && segment.bytes.is_multiple_of(PAGE);
         aligned && segment.bytes > 0 && end.is_some_and(|end| end <= pool_bytes)
     };
-    let total = segments.iter().try_fold(0_u64, |total, segment| total.checked_add(segment.bytes));
-    if segments[0].offset != HEAP_OFFSET || total.is_none() || !segments.iter().all(fits) {
+    let mut in_file = segments.clone();
+    in_file.sort_unstable_by_key(|segment| segment.offset);
+    let apart = |pair: &[Segment]| pair[0].offset + 2 * pair[0].bytes <= pair[1].offset;
+    let first = segments[0].offset == HEAP_OFFSET && in_file[0].offset == HEAP_OFFSET;
+    if !first || !segments.iter().all(fits) || !in_file.windows(2).all(apart) {
         return Err(Error::corrupt("its superblock describes an impossible heap"));
     }
     Ok(HeapMap::new(segments))

@@ -128,6 +128,9 @@ impl<R: Region> Pool<R> {
             let part = (used - at).min(COMPARED_BYTES as u64) as usize;
             main.load(at, &mut left[..part]);
             back.load(at, &mut right[..part]);
+            if left[..part] == right[..part] {
+                continue;
+            }
             let differing = (0..part).filter(|place| left[*place] != right[*place]).count();
             if let Some(first) = (0..part).find(|place| left[*place] != right[*place]) {
                 let first = at + first as u64;

@@ -629,6 +629,33 @@ fn what_is_not_inside_a_block_is_refused() {
     assert!(region.bytes() == bytes, "what was refused was done");
 }
 
+/// A handle is a place and a length: in another heap, or in an older state of it, that place may not exist.
+#[test]
+fn a_handle_of_a_longer_heap_is_refused() {
+    let (_, longer) = in_memory(Options { heap_bytes: 1 << 20, ..OPTIONS });
+    let at = put(&longer, "a", &[1; 500_000]);
+    let foreign = longer.snapshot().unwrap().block(at).unwrap();
+    let (region, pool) = in_memory(SMALL);
+    put(&pool, "a", &[2; 100]);
+    let bytes = region.bytes();
+    let mut tx = pool.transaction().unwrap();
+    for at in [4_096, 400_000, 499_992] {
+        assert!(tx.load(foreign, at, &mut [0; 8]).is_err());
+        assert!(tx.load_word(foreign, at).is_err());
+        assert!(tx.store(foreign, at, &[9; 8]).is_err());
+        assert!(tx.store_word(foreign, at, 9).is_err());
+        assert!(pool.snapshot().unwrap().load(foreign, at, &mut [0; 8]).is_err());
+    }
+    drop(tx);
+    assert!(region.bytes() == bytes);
+    // A state from before the heap has grown.
+    let before = pool.snapshot().unwrap();
+    let mut tx = pool.transaction().unwrap();
+    let fresh = tx.create(&[3; 50_000]).and_then(|at| tx.block(at)).unwrap();
+    assert!(before.block(fresh.at()).is_err());
+    assert!(before.load(fresh, 40_000, &mut [0; 8]).is_err());
+}
+
 /// An empty range is inside every block, also in one that ends with the heap.
 #[test]
 fn a_block_that_ends_with_the_heap_is_like_any_other() {

@@ -5,7 +5,7 @@ mod scratch;
 mod sparse;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use plinius_pm::{Entry, Error, Options, Pool, Region, Status};
@@ -226,31 +226,35 @@ fn a_transaction_that_runs_is_waited_for_and_is_no_damage() {
 fn a_pool_is_whole_at_every_moment_of_many_transactions() {
     let folder = Scratch::new();
     let pool = Pool::open(&folder.path("a.pool"), Options { max_bytes: None, ..OPTIONS }).unwrap();
-    let done = AtomicBool::new(false);
+    let (rounds, looks) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let looking = scope.spawn(|| {
-            let mut looks = 0;
-            while !done.load(Ordering::Relaxed) {
-                assert_eq!(pool.verify().unwrap().problems, [""; 0]);
-                looks += 1;
+        let writing = scope.spawn(|| {
+            // A busy machine may not let the other thread look for many transactions.
+            while rounds.load(Ordering::Relaxed) < 500 || looks.load(Ordering::Relaxed) < 5 {
+                write_and_drop(&pool, rounds.fetch_add(1, Ordering::Relaxed));
             }
-            looks
         });
-        for round in 0..500_u64 {
-            let mut tx = pool.transaction().unwrap();
-            let block = tx.create(&vec![round as u8; 10 + 7 * round as usize % 900]).unwrap();
-            let old = tx.entry("a").map_or(0, |entry| entry.block);
-            tx.set("a", b"", block).unwrap();
-            if old != 0 && round % 10 != 0 {
-                tx.free(old).unwrap();
-            }
-            if round % 3 > 0 {
-                tx.commit().unwrap();
-            }
+        while !writing.is_finished() {
+            let found = pool.verify().unwrap().problems;
+            // Counted before it is judged, so that the writer ends in any case.
+            looks.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(found, [""; 0]);
         }
-        done.store(true, Ordering::Relaxed);
-        assert!(looking.join().unwrap() > 0);
     });
+}
+
+/// Replaces a block by another, frees the old one or leaves it to nobody, and commits that or drops it.
+fn write_and_drop(pool: &Arc<Pool>, round: u64) {
+    let mut tx = pool.transaction().unwrap();
+    let block = tx.create(&vec![round as u8; 10 + 7 * round as usize % 900]).unwrap();
+    let old = tx.entry("a").map_or(0, |entry| entry.block);
+    tx.set("a", b"", block).unwrap();
+    if old != 0 && round % 10 != 0 {
+        tx.free(old).unwrap();
+    }
+    if round % 3 > 0 {
+        tx.commit().unwrap();
+    }
 }
 
 #[test]

@@ -193,3 +193,19 @@ fn the_holes_of_a_pool_are_filled_when_it_is_mapped_and_nobody_elses() {
         assert_eq!((region.len(), &found[13..]), (BYTES, &b"end"[..]));
     }
 }
+
+/// Bulk bytes go to an ordinary file by writes, which fail without a signal.
+#[test]
+fn a_bulk_write_that_failed_is_an_error_of_every_later_fence() {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    let file = std::fs::File::from(memfd_create("pool", MemfdFlags::ALLOW_SEALING).unwrap());
+    file.set_len(BYTES).unwrap();
+    let region = MappedFile::map(Arc::new(file), Some(Flush::Fdatasync), None).unwrap();
+    region.stream(PAGE, &[1; 5000]);
+    region.pfence().unwrap();
+    // What is mapped already can be stored to, but nothing can be written.
+    fcntl_add_seals(&region.file, SealFlags::FUTURE_WRITE).unwrap();
+    region.stream(3 * PAGE, &[2; 5000]);
+    assert!(matches!(region.pfence(), Err(Error::Io { .. })));
+    assert!(matches!(region.psync(), Err(Error::Io { .. })));
+}

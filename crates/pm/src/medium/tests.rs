@@ -10,7 +10,7 @@ const OVERLAY: i64 = 0x794c_7630;
 const NFS: i64 = 0x6969;
 
 fn facts(file_system: i64, map_sync: bool, dax: bool, domain: Option<&str>) -> Facts {
-    Facts { file_system, map_sync, dax, persistence_domain: domain.map(str::to_owned) }
+    Facts { file_system, map_sync, dax, persistence_domain: domain.map(str::to_owned), volatile: false }
 }
 
 #[test]
@@ -113,7 +113,7 @@ impl Sysfs {
     }
 
     fn of(&self, number: &str) -> Option<String> {
-        persistence_domain(&self.root(), number)
+        persistence_domain(&device_folder(&self.root(), number)?)
     }
 }
 
@@ -145,6 +145,27 @@ fn a_device_that_is_on_no_region_has_no_domain() {
     assert_eq!(sysfs.of("259:0"), None, "a region of memmap= has no such file");
 }
 
+/// `memmap=` without `-o dax` looks like any disk otherwise.
+#[test]
+fn ordinary_memory_that_looks_like_a_disk_is_not_believed() {
+    let sysfs = Sysfs::new();
+    let places = [
+        ("259:0", "platform/e820_pmem/ndbus0/region0/namespace0.0/block/pmem0", true),
+        ("1:0", "virtual/block/ram0", true),
+        ("252:0", "virtual/block/zram12", true),
+        ("8:0", "pci0000:00/ata1/block/sda", false),
+        ("8:1", "ram/frames/block/sdb", false),
+        ("259:1", "ndbus0/region0/namespace0.0/block/pmem0", false),
+    ];
+    for (number, place, volatile) in places {
+        sysfs.device(number, place);
+        assert_eq!(is_volatile(&device_folder(&sysfs.root(), number).unwrap()), volatile, "{place}");
+        let on_ext4 = Facts { volatile, ..facts(0xef53, false, false, None) };
+        let expected = if volatile { Medium::UncheckedFile } else { Medium::File };
+        assert_eq!(Medium::judge(&on_ext4), expected, "{place}");
+    }
+}
+
 #[test]
 fn links_are_followed_and_lead_nowhere_else() {
     let sysfs = Sysfs::new();
@@ -152,7 +173,7 @@ fn links_are_followed_and_lead_nowhere_else() {
     sysfs.domain("ndbus0/region0", "cpu_cache");
     let link = sysfs.scratch.path("link");
     symlink(sysfs.root(), &link).unwrap();
-    assert_eq!(persistence_domain(&link, "259:0").as_deref(), Some("cpu_cache"));
+    assert_eq!(persistence_domain(&device_folder(&link, "259:0").unwrap()).as_deref(), Some("cpu_cache"));
     let outside = sysfs.scratch.path("region7/block");
     fs::create_dir_all(&outside).unwrap();
     fs::write(sysfs.scratch.path("region7/persistence_domain"), "cpu_cache").unwrap();
