@@ -21,7 +21,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test check kills dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
+.PHONY: help setup demo test check kills crash-campaign crash-mutants dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -51,6 +51,12 @@ check: setup ## format, lints, types, the stub, import contracts, pins, clippy
 
 kills: setup ## the campaign of 200 kills: enclave, host and both
 	@$(PYTHON_OF_VENV) -m pytest tests/crash/test_kills.py --kills 200
+
+crash-campaign: ## every crash of every kind of transaction, then 10 million different crashes of random ones
+	@cargo run --quiet --release --locked --package plinius-explore -- campaign 10000000 1
+
+crash-mutants: ## each flush and fence of the code left out, one at a time: the explorer has to find it
+	@cargo run --quiet --release --locked --package plinius-explore -- mutants
 
 dax: setup ## persistent memory in a virtual machine (QEMU, no KVM): detection, MAP_SYNC, tests, 5 killed machines
 	@$(PYTHON_OF_VENV) scripts/dax/main.py

@@ -14,7 +14,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_loop_and_the_sealed_data_of_the_readme_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, data = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    loop, data, arrays = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     monkeypatch.chdir(folder)
     plinius.Key.generate().save("job.key")
     model = torch.nn.Linear(4, 2)
@@ -35,3 +35,7 @@ def test_the_loop_and_the_sealed_data_of_the_readme_run(folder: Path, monkeypatc
     images = names["images"]
     assert isinstance(images, np.ndarray)
     assert images.shape == (128, 1, 2, 2)
+    exec(arrays.replace("/dev/shm/work.pool", str(folder / "work.pool")), names | {"np": np})  # noqa: S102, S108
+    with plinius.Pool(folder / "work.pool") as pool:
+        assert pool["counts"].sum() == 2
+        assert len(pool["log"]) == 2

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plinius_pm::{Entry, Extent, Pool, Reserved};
+use plinius_pm::{Entry, Extent, MappedFile, Pool, Region, Reserved};
 use plinius_seal::{BulkKey, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
 use zeroize::Zeroize;
 
@@ -10,17 +10,17 @@ use crate::chunk::{BufferName, CHUNK_BYTES, Context, SealedBuffer, Source, chunk
 use crate::error::{Error, Result};
 
 /// A write attempt. Dropped without `commit`, it leaves nothing behind: its extents are free again.
-pub struct Writing {
-    pool: Arc<Pool>,
+pub struct Writing<R: Region = MappedFile> {
+    pool: Arc<Pool<R>>,
     key: BulkKey,
     salt: Salt,
     context: Context,
-    reserved: Option<Reserved>,
+    reserved: Option<Reserved<R>>,
 }
 
-impl Writing {
+impl<R: Region> Writing<R> {
     /// Begins an attempt with a salt of its own, so that a retry can never meet the same key and nonce.
-    pub fn begin(pool: Arc<Pool>, job_key: &JobKey, context: Context) -> Result<Self> {
+    pub fn begin(pool: Arc<Pool<R>>, job_key: &JobKey, context: Context) -> Result<Self> {
         let mut salt = [0; SALT_BYTES];
         random(&mut salt)?;
         Ok(Self { pool, key: job_key.derive(&salt)?, salt, context, reserved: None })
@@ -74,7 +74,7 @@ impl Writing {
     fn seal_into<S: Source>(
         &self,
         context: &Context,
-        reserved: &Reserved,
+        reserved: &Reserved<R>,
         buffers: &[(BufferName, S)],
         threads: usize,
     ) -> Result<Vec<SealedBuffer>> {

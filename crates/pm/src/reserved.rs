@@ -49,9 +49,8 @@ impl<R: Region> Pool<R> {
         let mut tx = self.transaction()?;
         let old = tx.entry(&entry.name).map_or(Vec::new(), |old| old.extents.clone());
         check_owned(entry, &old, &reserved)?;
-        // ORDER: what this thread streamed into the extents is durable before the catalog names them; each other thread
-        // that wrote them has fenced for itself (`Reserved::fence`).
-        self.note(self.region.pfence())?;
+        // ORDER: what this thread streamed into the extents is durable at fence 1 of the transaction, before the catalog
+        // names them; each other thread that wrote them has fenced for itself (`Reserved::fence`).
         tx.put(entry.clone())?;
         tx.commit()?;
         let kept: HashSet<&Extent> = entry.extents.iter().collect();
