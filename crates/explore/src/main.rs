@@ -65,7 +65,7 @@ fn try_mutants() -> Result<(), String> {
     let mut missed = Vec::new();
     for mutant in &mutants {
         let caught_by = mutant.caught_by();
-        println!("{:<12} {:<48} {}", mutant.kind.name(), mutant.defect, caught_by.unwrap_or("NOT CAUGHT"));
+        println!("{:<12} {:<48} {}", mutant.kind.name(), mutant.defect.to_string(), caught_by.unwrap_or("NOT CAUGHT"));
         missed.extend(caught_by.is_none().then_some(mutant));
     }
     println!("{} of {} mutants caught", mutants.len() - missed.len(), mutants.len());

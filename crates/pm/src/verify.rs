@@ -77,13 +77,14 @@ impl<R: Region> Pool<R> {
     /// As `snapshot`; or the heap is damaged.
     pub fn stats(&self) -> Result<Stats> {
         self.check_usable()?;
-        let (pool_bytes, free_bytes) = self.bytes();
         let (twin, view) = self.reading();
-        let heap = Half { region: &self.region, map: &view.heap, twin };
+        let space = self.space.lock();
+        // Not the reader's map: a transaction that grew the heap and was rolled back has told no reader.
+        let heap = Half { region: &self.region, map: &space.layout.heap, twin };
         let scan = alloc::scan(&heap)?;
         Ok(Stats {
-            pool_bytes,
-            free_bytes,
+            pool_bytes: space.layout.pool_bytes,
+            free_bytes: space.free.bytes(),
             heap_bytes: heap.heap_bytes(),
             heap_free_bytes: scan.holes.bytes() + heap.heap_bytes() - heap.used()?,
             entries: view.index.len() as u64,

@@ -761,6 +761,30 @@ fn a_block_is_longer_than_the_heap_and_lies_in_all_its_segments() {
     assert_eq!(pool.verify().unwrap().problems, [""; 0]);
 }
 
+/// A transaction that is rolled back leaves the heap as long as it has made it, and nothing else.
+#[test]
+fn a_heap_that_grew_for_a_transaction_that_was_rolled_back_stays_long() {
+    let (region, pool) = in_memory(SMALL);
+    put(&pool, "a", &[1; 500]);
+    let before = stats(&pool);
+    for _ in 0..3 {
+        let mut tx = pool.transaction().unwrap();
+        tx.create(&[2; 20_000]).unwrap();
+        drop(tx);
+        let after = stats(&pool);
+        assert!(after.heap_bytes > 20_000);
+        let grown = after.heap_bytes - before.heap_bytes;
+        let heap_free_bytes = before.heap_free_bytes + grown;
+        let Stats { heap_bytes, pool_bytes, free_bytes, .. } = after;
+        assert_eq!(after, Stats { heap_bytes, pool_bytes, free_bytes, heap_free_bytes, ..before });
+        assert_eq!(stats(&reopened(&region, SMALL)), after);
+    }
+    let grown = stats(&pool);
+    put(&pool, "b", &[3; 20_000]);
+    assert_eq!(stats(&pool).pool_bytes, grown.pool_bytes, "the heap grew once more");
+    assert_eq!(get(&reopened(&region, SMALL), "b").unwrap(), [3; 20_000]);
+}
+
 /// Fills the heap with blocks until there is no room, and checks that all that was there is there still.
 fn fill<R: Region>(pool: &Arc<Pool<R>>, bytes: usize) -> (Vec<u64>, Error) {
     let mut blocks = Vec::new();
