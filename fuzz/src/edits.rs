@@ -14,7 +14,7 @@ pub const REPAIR_HEAPS: u8 = 2;
 /// Where overflows and limits are: 64 gives 0.
 const POWERS: [u32; 8] = [64, 63, 40, 32, 26, 16, 12, 4];
 const EDIT_BYTES: usize = 12;
-const MAX_EDITS: usize = 32;
+const MAX_EDITS: usize = 8;
 
 /// What an input describes; `None`: it has no head.
 pub struct Edits<'a> {

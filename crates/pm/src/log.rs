@@ -22,7 +22,12 @@ pub struct LineLog {
 impl LineLog {
     /// Makes the log reach over a heap that was opened or has grown.
     pub fn cover(&mut self, heap_bytes: u64) {
-        self.bits.resize(heap_bytes.div_ceil(LOG_PAGE_BYTES) as usize, 0);
+        let words = heap_bytes.div_ceil(LOG_PAGE_BYTES) as usize;
+        if self.bits.is_empty() {
+            self.bits = vec![0; words]; // Costs no memory before it is used.
+        } else {
+            self.bits.resize(words, 0);
+        }
     }
 
     /// Logs a store.

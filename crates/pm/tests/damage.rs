@@ -236,6 +236,35 @@ fn another_format_version_is_named() {
     }
 }
 
+/// Segments over the same bytes would make a small file a heap of any length, and a walk over it endless.
+#[test]
+fn segments_that_overlap_are_refused() {
+    for offset in [0, 12_288, 16_384] {
+        let mut changed = pool();
+        for page in [0, PAGE] {
+            changed[page + 12] = 2;
+            changed[page + 64..page + 72].copy_from_slice(&u64::to_le_bytes(offset));
+            changed[page + 72..page + 80].copy_from_slice(&4096_u64.to_le_bytes());
+            seal(&mut changed[page..page + PAGE]);
+        }
+        assert!(matches!(open(&changed), Err(Error::Corrupt(_))), "a segment at {offset}");
+    }
+}
+
+/// The count of the superblock's changes does not run over.
+#[test]
+fn a_pool_whose_changes_are_at_their_end_does_not_grow() {
+    for left in [1, 2] {
+        let mut changed = pool();
+        for page in [0, PAGE] {
+            changed[page + 32..page + 40].copy_from_slice(&(u64::MAX - left).to_le_bytes());
+            seal(&mut changed[page..page + PAGE]);
+        }
+        let pool = open(&changed).unwrap();
+        assert!((20..23).any(|power| matches!(pool.reserve(&[1 << power]), Err(Error::Full { .. }))), "{left} left");
+    }
+}
+
 /// CRC-32 as in zlib, over all but the last four bytes.
 fn seal(page: &mut [u8]) {
     let mut check = u32::MAX;
