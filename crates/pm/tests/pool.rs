@@ -339,15 +339,15 @@ fn an_entry_that_was_changed_while_open_is_neither_replaced_nor_removed() {
     tx.set("a", b"some bytes", 0).unwrap();
     tx.commit().unwrap();
     let whole = region.bytes();
-    for at in 3 * 4096 + 64..3 * 4096 + 64 + 16 + 43 {
-        region.store(at as u64, &[whole[at] ^ 1]);
+    for (at, byte) in whole.iter().enumerate().skip(3 * 4096 + 64).take(16 + 43) {
+        region.store(at as u64, &[byte ^ 1]);
         let before = region.bytes();
         let mut tx = pool.transaction().unwrap();
         assert!(matches!(tx.set("a", b"", 0), Err(Error::Corrupt(_))), "byte {at}");
         assert!(matches!(tx.remove("a"), Err(Error::Corrupt(_))), "byte {at}");
         drop(tx);
         assert!(region.bytes() == before, "byte {at}");
-        region.store(at as u64, &[whole[at]]);
+        region.store(at as u64, &[*byte]);
     }
     let mut tx = pool.transaction().unwrap();
     tx.remove("a").unwrap();

@@ -249,10 +249,10 @@ fn write_and_drop(pool: &Arc<Pool>, round: u64) {
     let block = tx.create(&vec![round as u8; 10 + 7 * round as usize % 900]).unwrap();
     let old = tx.entry("a").map_or(0, |entry| entry.block);
     tx.set("a", b"", block).unwrap();
-    if old != 0 && round % 10 != 0 {
+    if old != 0 && !round.is_multiple_of(10) {
         tx.free(old).unwrap();
     }
-    if round % 3 > 0 {
+    if !round.is_multiple_of(3) {
         tx.commit().unwrap();
     }
 }
