@@ -19,13 +19,28 @@ class Interrupt(BaseException):
     """As KeyboardInterrupt; of our own, so that a real one still ends the tests."""
 
 
-@pytest.fixture
-def alarms() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise Interrupt
+class Alarm:
+    """Raises once, after so many seconds, unless it is disarmed before."""
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    yield
+    def __init__(self) -> None:
+        self.is_armed = False
+
+    def __call__(self, *_: object) -> None:
+        if self.is_armed:
+            self.is_armed = False
+            raise Interrupt
+
+    def arm(self, delay_s: float) -> None:
+        self.is_armed = True
+        signal.setitimer(signal.ITIMER_REAL, delay_s)
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    alarm = Alarm()
+    before = signal.signal(signal.SIGALRM, alarm)
+    yield alarm
+    signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
@@ -39,7 +54,7 @@ def count(pool: Pool, chance: random.Random) -> None:
         tx["moving"] = np.zeros(chance.randrange(50))
 
 
-def test_an_interrupt_leaves_no_transaction_open_and_none_half_done(folder: Path, alarms: None) -> None:
+def test_an_interrupt_leaves_no_transaction_open_and_none_half_done(folder: Path, alarm: Alarm) -> None:
     chance, caught, known = random.Random(3), 0, 0  # noqa: S311
     with Pool(folder / "pool") as pool:
         with pool.transaction() as tx:
@@ -47,12 +62,13 @@ def test_an_interrupt_leaves_no_transaction_open_and_none_half_done(folder: Path
         begun = time.monotonic()
         while time.monotonic() - begun < SECONDS:
             try:
-                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 6e-4))  # once
+                alarm.arm(chance.uniform(1e-6, 6e-4))
                 count(pool, chance)
                 known += 1
-                signal.setitimer(signal.ITIMER_REAL, 0)
             except Interrupt:
                 caught += 1
+            finally:
+                alarm.is_armed = False
             found = pool.read("n", "all")
             assert (found["all"] == found["n"]).all()
             assert found["n"] - known in {0, 1}

@@ -251,6 +251,12 @@ def test_a_transaction_belongs_to_its_thread(pool: Pool) -> None:
             with pytest.raises(PoolError, match="belongs to the thread that began it; begin one here"):
                 elsewhere(use)
     assert pool["w"].tolist() == [0, 0, 0]
+    tx = pool.transaction().__enter__()
+    tx["w"] = 1
+    with pytest.raises(PoolError, match="belongs to the thread"):
+        elsewhere(lambda: tx.__exit__(None, None, None))
+    assert pool["w"].tolist() == [0, 0, 0]
+    pool["w"] = 2
 
 
 def test_a_second_thread_waits_for_the_first(pool: Pool) -> None:
@@ -292,9 +298,12 @@ def test_the_same_type_is_stored_in_place_and_another_replaces(pool: Pool) -> No
         old = tx["w"]
         tx["w"] = np.ones(3)
         assert old[...].tolist() == [1, 1, 1]
-        for other in (np.zeros(3, "f4"), np.zeros((3, 1)), [np.zeros(3)], np.zeros(3)):
+        others: list[Any] = [np.zeros(3, "i8"), np.zeros((3, 1), "i8"), np.zeros(3, "f4"), [np.zeros(3)], np.zeros(3)]
+        for other in others:
             replaced = tx["w"]
             tx["w"] = other
+            if isinstance(other, np.ndarray):
+                assert (tx["w"].dtype, tx["w"].shape) == (other.dtype, other.shape)
             with pytest.raises(PoolError, match="replaced or deleted in its transaction; look it up again"):
                 replaced[0] if isinstance(replaced, PersistentArray) else len(replaced)
         with pytest.raises(PoolError, match="look it up again"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,14 +77,9 @@ def test_verify_while_others_write_raises_no_false_alarm(pool: Pool) -> None:
     stop = threading.Event()
 
     def churn() -> None:
-        number = 0
         while not stop.is_set():
-            number += 1
-            with pool.transaction() as tx:
-                tx["l"].append(np.zeros(number % 50))
-                tx["w"] = np.zeros(number % 100)
-                if len(tx["l"]) > 20:
-                    del tx["l"][:15]
+            pool["churned"] = [np.zeros(5)] * 20
+            pool["churned"] = 1
 
     thread = threading.Thread(target=churn)
     thread.start()
@@ -92,6 +88,28 @@ def test_verify_while_others_write_raises_no_false_alarm(pool: Pool) -> None:
     finally:
         stop.set()
         thread.join(20)
+
+
+def test_nobody_writes_between_the_parts_of_verify(pool: Pool) -> None:
+    core, threads = pool.core, []
+
+    class Meddling:
+        """The core, but somebody tries to write just when the blocks are counted."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(core, name)
+
+        def stats(self) -> Any:
+            pool.core = core
+            threads.append(threading.Thread(target=lambda: pool.__setitem__("more", 1)))
+            threads[0].start()
+            threads[0].join(0.3)
+            return core.stats()
+
+    pool.core = Meddling()  # type: ignore[assignment]
+    assert pool.verify() == []
+    threads[0].join(20)
+    assert pool["more"] == 1
 
 
 def test_verify_within_a_transaction_is_refused(pool: Pool) -> None:

@@ -82,7 +82,7 @@ class PersistentArray:
 
     def __setitem__(self, index: object, value: object) -> None:
         part, dtype = self._select(index)
-        # Zeros, not whatever lay there: what pads a record goes into the pool too.
+        # Zeros, not whatever lay there: what pads a record goes into the pool too (see _copy_of_fields).
         private = np.zeros(part.shape, dtype)
         private[() if part.is_element else ...] = value
         with self._changes.core() as core:
@@ -124,6 +124,8 @@ def fresh(value: object) -> FreshArray:
     if isinstance(value, np.ma.MaskedArray):
         raise PoolError("a masked array is not stored: its mask would be lost; store its data and its mask")
     array = np.asarray(value, order="C")
+    if array.dtype.names:
+        array = _copy_of_fields(array)
     kind = ArrayType(array.dtype, array.shape)
     return FreshArray(kind, kind.encode(), array)
 
@@ -135,3 +137,10 @@ def overwrite(core: _core.Transaction, stored: StoredArray, value: FreshArray) -
     if value.type.nbytes > 0:
         core.store(stored.block, np.array([stored.start], np.uint64), value.type.nbytes, value.memory)
     return True
+
+
+def _copy_of_fields(records: Array) -> Array:
+    """The same records between zeros: what pads them may be old memory of this process, which is not for the pool."""
+    copy = np.zeros(records.shape, records.dtype)
+    copy[...] = records
+    return copy

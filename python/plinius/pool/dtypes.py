@@ -28,11 +28,9 @@ def describe(dtype: np.dtype[Any]) -> Description:
     """
     description = _describe(dtype, dtype)
     try:
-        exact = rebuild(description) == dtype
+        rebuild(description)
     except ValueError as error:
         refuse(dtype, str(error))
-    if not exact:
-        refuse(dtype, "NumPy's description of it is not the whole of it")
     return description
 
 
@@ -74,7 +72,7 @@ def _describe(dtype: np.dtype[Any], whole: np.dtype[Any]) -> Description:
         base, shape = dtype.subdtype
         return [_describe(base, whole), list(shape)]
     if dtype.fields is None or dtype.names is None:
-        return dtype.str
+        return _describe_plain(dtype, whole)
     if dtype.type is not np.void:
         refuse(whole, f"they are instances of {dtype.type.__name__}")
     fields = []
@@ -84,6 +82,16 @@ def _describe(dtype: np.dtype[Any], whole: np.dtype[Any]) -> Description:
             refuse(whole, f"the field {name!r} has a title")
         fields.append([name, offset, _describe(inner, whole)])
     return [dtype.itemsize, dtype.isalignedstruct, fields]
+
+
+def _describe_plain(dtype: np.dtype[Any], whole: np.dtype[Any]) -> str:
+    try:
+        again = np.dtype(dtype.str)
+    except TypeError as error:
+        refuse(whole, str(error))
+    if again != dtype or again.type is not dtype.type:
+        refuse(whole, f"NumPy's own description of {dtype.type.__name__} is not the whole of it")
+    return dtype.str
 
 
 def _plain(text: str) -> np.dtype[Any]:

@@ -10,10 +10,9 @@ from plinius.errors import IntegrityError, PoolError
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Puts the path of a pool or a data set before the message of an error that was found in it, once."""
+    """Puts the path of a pool or a data set before the message of an error that was found in it."""
     try:
         yield
     except (PoolError, IntegrityError) as error:
-        if not str(error).startswith(f"{path}: "):
-            error.args = (f"{path}: {error}",)
+        error.args = (f"{path}: {error}",)
         raise

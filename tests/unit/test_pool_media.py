@@ -1,0 +1,53 @@
+"""How a pool is made durable can be chosen for measurements, and what it must survive can be demanded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plinius import Pool
+from plinius.errors import DurabilityUnavailable, PoolError
+from plinius.pool import cpu_write_back, medium_at
+
+
+def test_a_medium_that_survives_less_than_required_is_refused_and_left_alone(folder: Path) -> None:
+    path = folder / "pool"
+    with Pool(path) as pool:
+        pool["w"] = 1
+    if medium_at(path)[1] == "power failure":
+        Pool(path, require="power failure").close()
+        return
+    before = path.read_bytes()
+    for where in (path, folder / "new"):
+        with pytest.raises(DurabilityUnavailable, match="survives a process crash, not a power failure") as caught:
+            Pool(where, require="power failure")
+        assert str(caught.value).startswith(f"{where}: ")
+    assert path.read_bytes() == before
+    with Pool(path, require="process crash") as pool:
+        assert pool["w"] == 1
+
+
+@pytest.mark.parametrize("flush", ["clwb", "clflushopt", "clflush", "none", "auto"])
+def test_the_write_back_can_be_chosen(folder: Path, flush: Any) -> None:
+    try:
+        pool = Pool(folder / "pool", flush=flush)
+    except PoolError as error:
+        assert "this CPU has no" in str(error)  # noqa: PT017 (either of two is right, and which depends on the CPU)
+        return
+    with pool:
+        assert pool.write_back == (pool.write_back if flush == "auto" else flush)
+        pool["w"] = range(5)
+    with Pool(folder / "pool") as pool:
+        assert pool["w"].tolist() == [0, 1, 2, 3, 4]
+        assert pool.verify() == []
+        if pool.medium.startswith("emulated PM"):
+            assert pool.write_back == cpu_write_back()
+
+
+def test_unknown_words_are_refused_before_anything_is_touched(folder: Path) -> None:
+    wrong: list[dict[str, Any]] = [{"flush": "pcommit"}, {"require": "anything"}, {"flush": ""}, {"require": ""}]
+    for options in wrong:
+        with pytest.raises(PoolError, match="is not known; use"):
+            Pool(folder / "pool", **options)
+    assert list(folder.iterdir()) == []
