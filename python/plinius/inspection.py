@@ -7,6 +7,7 @@ from typing import Any
 
 from plinius import dataset, pool
 from plinius.mirror import public_mirrors
+from plinius.pool.values import user_names
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -34,7 +35,8 @@ def describe(path: str) -> dict[str, Any]:
         {"id": header.id.hex(), "records": header.count, "key_id": header.key_id.hex(), "bytes": size}
         for header, size in dataset.public_headers(entries)
     ]
-    occupied_bytes = sum(size for _, _, size in entries)
+    # The heap is there twice.
+    occupied_bytes = 2 * found.heap_used_bytes + sum(size for _, _, size in entries)
     return {
         "path": path,
         "pool_id": found.pool_id,
@@ -46,6 +48,7 @@ def describe(path: str) -> dict[str, Any]:
         "durability": found.durability,
         "mirrors": mirrors,
         "data_sets": data,
+        "values": user_names(entry.name for entry in found.entries),
     }
 
 
@@ -64,6 +67,8 @@ def explain(facts: dict[str, Any]) -> list[str]:
     lines += [
         f"data set {d['id']}: {d['records']} records, {_mb(d['bytes'])}, key {d['key_id']}" for d in facts["data_sets"]
     ]
+    if facts["values"]:
+        lines.append(f"arrays and lists of arrays, not encrypted: {len(facts['values'])}")
     return lines
 
 

@@ -26,6 +26,7 @@ class PoolStatus:
 
     pool_id: str
     bytes: int
+    heap_used_bytes: int
     state: str
     commits: int
     medium: str
@@ -50,6 +51,7 @@ def status(path: str | os.PathLike[str]) -> PoolStatus:
     return PoolStatus(
         pool_id=bytes(facts["pool_id"]).hex(),
         bytes=facts["pool_bytes"],
+        heap_used_bytes=facts["heap_used_bytes"],
         state=facts["state"],
         commits=facts["commits"],
         medium=medium,
