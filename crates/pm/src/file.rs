@@ -287,6 +287,10 @@ impl Region for MappedFile {
             return Err(Error::Full { what: "the pool's address space", needed_bytes: bytes, free_bytes: old, advice });
         }
         self.check_whole()?;
+        // Lengthening a file that somebody has cut would leave a hole in its middle that reads as zeros.
+        if !self.reaches(old) {
+            return Err(Error::cut(self.file.metadata().map_or(0, |facts| facts.len())));
+        }
         self.allocate(old, bytes - old)?;
         fsync(&self.file).map_err(Error::io("writing the pool's new size to its medium"))?;
         self.extend_mapping(bytes)

@@ -209,3 +209,12 @@ fn a_bulk_write_that_failed_is_an_error_of_every_later_fence() {
     assert!(matches!(region.pfence(), Err(Error::Io { .. })));
     assert!(matches!(region.psync(), Err(Error::Io { .. })));
 }
+
+#[test]
+fn a_file_that_was_cut_is_not_lengthened() {
+    let scratch = Scratch::new();
+    let region = mapped(&scratch.path("a.pool"));
+    ftruncate(&region.file, 8 * PAGE).unwrap();
+    assert!(is_cut(region.grow(2 * BYTES), 8 * PAGE));
+    assert_eq!(region.file.metadata().unwrap().len(), 8 * PAGE);
+}
