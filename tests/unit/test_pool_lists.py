@@ -155,6 +155,21 @@ def test_a_list_that_shrinks_gives_its_space_back(pool: Pool) -> None:
     assert pool.verify() == []
 
 
+@pytest.mark.parametrize(("count", "length"), [(0, 64), (1, 64), (7, 64), (8, 128), (100, 1024)])
+def test_a_directory_is_a_power_of_two(pool: Pool, count: int, length: int) -> None:
+    def directory_bytes() -> int:
+        with pool.core.snapshot() as snapshot:
+            _, block = snapshot.entry("value/l") or (b"", 0)
+            return snapshot.block_bytes(block)
+
+    pool["l"] = [0] * count
+    assert directory_bytes() == length
+    with pool.transaction() as tx:
+        tx["l"].extend([0] * (3 * count))
+        del tx["l"][count:]
+    assert directory_bytes() in {length, 2 * length}
+
+
 def test_appending_costs_the_same_however_long_the_list_is(pool: Pool) -> None:
     """Bytes stored for an append: counted by what the pool reads and writes of the directory, not by the clock."""
     pool["l"] = []

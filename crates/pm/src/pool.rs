@@ -255,7 +255,7 @@ impl<R: Region> Pool<R> {
 
     fn adopt(&self, space: &mut Space, layout: Superblock) -> Result<()> {
         // Another pool that somebody put under us keeps its superblocks.
-        self.check_superblocks(&space.layout)?;
+        self.note(self.check_superblocks(&space.layout))?;
         if layout.sequence == u64::MAX {
             let (what, advice) = ("the count of the pool's changes", "copy what it holds to a new pool");
             return Err(Error::Full { what, needed_bytes: 1, free_bytes: 0, advice });
@@ -292,10 +292,12 @@ impl<R: Region> Pool<R> {
         Err(Error::Misuse(advice))
     }
 
-    /// Remembers that the medium failed.
+    /// Remembers that the medium failed, and tells damage from an access that failed and so read junk.
     pub(crate) fn note<T>(&self, result: Result<T>) -> Result<T> {
-        if matches!(result, Err(Error::Io { .. })) {
-            self.failed.store(true, Ordering::Release);
+        match &result {
+            Err(Error::Io { .. }) => self.failed.store(true, Ordering::Release),
+            Err(Error::Corrupt(_)) => self.region.check_whole()?,
+            _ => {}
         }
         result
     }

@@ -149,7 +149,7 @@ impl<R: Region> Transaction<R> {
         if same && alloc::block_at(&self.heap(), holder.at, Kind::Entry).is_ok_and(|block| block == holder) {
             return Ok(());
         }
-        Err(Error::corrupt("its catalog was changed while it was open"))
+        self.pool.note(Err(Error::corrupt("its catalog was changed while it was open")))
     }
 
     /// Takes a block of the heap, all of it zero, and returns where its payload lies.
@@ -184,7 +184,8 @@ impl<R: Region> Transaction<R> {
 
     fn allocate_block(&mut self, bytes: u64, kind: Kind) -> Result<Block> {
         let (tx, holes) = self.parts()?;
-        let missing = alloc::missing(&tx, holes, bytes)?;
+        let missing = alloc::missing(&tx, holes, bytes);
+        let missing = self.pool.note(missing)?;
         if missing > 0 {
             self.writer.heap = self.pool.grow_heap(missing)?;
             let heap_bytes = self.writer.heap.bytes();

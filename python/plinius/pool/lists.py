@@ -168,13 +168,13 @@ def free_list(changes: Changes, core: _core.Transaction, stored: StoredList) -> 
 
 
 def _create_directory(core: _core.Transaction, slots: Slots) -> int:
-    words = _slots([0] * (_directory_bytes(len(slots), 0) // WORD_BYTES))
+    words = _slots([0] * (_directory_bytes(len(slots)) // WORD_BYTES))
     words[0] = len(slots)
     words[1 : 1 + len(slots)] = slots
     return core.create(memory_of(words))
 
 
-def _directory_bytes(count: int, capacity: int) -> int:
+def _directory_bytes(count: int, capacity: int = -1) -> int:
     """How long the directory of so many items is: doubled when it is full, halved when three quarters are free."""
     now, needed = (capacity + 1) * WORD_BYTES, (count + 1) * WORD_BYTES
     if needed <= now and (4 * needed > now or now <= _LEAST_DIRECTORY_BYTES):
