@@ -62,9 +62,10 @@ impl Block {
 
     /// The heap address of `len` bytes, starting `at` bytes into the payload.
     #[inline]
-    pub(crate) fn place(self, at: u64, len: usize) -> Result<u64> {
+    pub(crate) fn place(self, at: u64, len: usize, heap_bytes: u64) -> Result<u64> {
         match at.checked_add(len as u64) {
-            Some(end) if end <= self.bytes => Ok(self.at + at),
+            // The block may be of a longer heap: another pool's, or one that had not grown yet.
+            Some(end) if end <= self.bytes && self.at + end <= heap_bytes => Ok(self.at + at),
             _ => Err(Error::Misuse(format!("{len} bytes at {at} are not inside a block of {}", self.bytes))),
         }
     }

@@ -77,7 +77,7 @@ impl<R: Region> Snapshot<R> {
     /// The range is not inside the block (`Error::Misuse`); what was read is junk, since the file was cut or its medium
     /// failed.
     pub fn load(&self, block: Block, at: u64, out: &mut [u8]) -> Result<()> {
-        let place = block.place(at, out.len())?;
+        let place = block.place(at, out.len(), self.view.heap.bytes())?;
         self.heap().load(place, out);
         self.pool.region.check_whole()
     }

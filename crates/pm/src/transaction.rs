@@ -243,7 +243,7 @@ impl<R: Region> Transaction<R> {
     /// The range is not inside the block (`Error::Misuse`).
     #[inline]
     pub fn load(&self, block: Block, at: u64, out: &mut [u8]) -> Result<()> {
-        let place = block.place(at, out.len())?;
+        let place = block.place(at, out.len(), self.writer.heap.bytes())?;
         self.heap().load(place, out);
         Ok(())
     }
@@ -255,7 +255,7 @@ impl<R: Region> Transaction<R> {
     #[inline]
     pub fn store(&mut self, block: Block, at: u64, bytes: &[u8]) -> Result<()> {
         self.pool.check_owner()?;
-        let place = block.place(at, bytes.len())?;
+        let place = block.place(at, bytes.len(), self.writer.heap.bytes())?;
         let stored = self.mutation().store(place, bytes);
         self.pool.note(stored)
     }
@@ -266,7 +266,7 @@ impl<R: Region> Transaction<R> {
     /// As `load`.
     #[inline]
     pub fn load_word(&self, block: Block, at: u64) -> Result<u64> {
-        Ok(self.heap().word(block.place(at, 8)?))
+        Ok(self.heap().word(block.place(at, 8, self.writer.heap.bytes())?))
     }
 
     /// Stores one little-endian word into a block.
