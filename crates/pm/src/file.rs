@@ -1,6 +1,6 @@
 //! A pool file, mapped at a fixed place in a large reservation of address space, so that growing never moves it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::ptr;
@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::error::{Error, Result};
-use crate::medium::{Durability, Medium, counts_every_block, durability};
+use crate::medium::{Durability, Medium, compresses, counts_blocks, durability};
 use crate::persist::{Flush, copy_lines, store_fence, stream_copy, write_back};
 use crate::region::{LINE, Region};
 use crate::sigbus::{Fault, Reservation};
@@ -30,6 +30,8 @@ pub struct MappedFile {
     map_sync: bool,
     medium: Medium,
     flush: Flush,
+    /// It had no hole when it was opened, and its file system tells of holes: one that comes later is damage.
+    shows_holes: bool,
     damage: OnceLock<Damage>,
     /// Why bulk bytes could not be written to an ordinary file, by the system's number.
     unwritten: OnceLock<i32>,
@@ -39,6 +41,7 @@ pub struct MappedFile {
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     Cut { file_bytes: u64 },
+    Hollow,
     NoSpace { free_bytes: u64 },
     Unusable { bad_memory: bool },
 }
@@ -69,8 +72,11 @@ impl MappedFile {
         }
         let reservation = Reservation::new(MAX_POOL_BYTES as usize)?;
         let (len_mapped, damage, unwritten) = (AtomicU64::new(0), OnceLock::new(), OnceLock::new());
-        let mapped = Self { file, reservation, len: len_mapped, map_sync, medium, flush, damage, unwritten };
+        let shows_holes = counts_blocks(&file)?;
+        let mut mapped =
+            Self { file, reservation, len: len_mapped, map_sync, medium, flush, shows_holes, damage, unwritten };
         mapped.fill_holes(len)?;
+        mapped.shows_holes &= !has_holes(&mapped.metadata()?);
         mapped.extend_mapping(len / PAGE * PAGE)?;
         Ok(mapped)
     }
@@ -93,15 +99,17 @@ impl MappedFile {
     /// A pool that was copied sparsely has no space where its pages are zero. It gets that now: a store that finds none
     /// later would be lost.
     fn fill_holes(&self, len: u64) -> Result<()> {
-        let facts =
-            self.file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?;
-        if facts.blocks() * 512 >= len || !counts_every_block(&self.file)? || !self.is_a_pool() {
+        if !has_holes(&self.metadata()?) || compresses(&self.file)? || !self.is_a_pool() {
             return Ok(());
         }
         match self.allocate(0, len) {
             Err(Error::Io { source, .. }) if source.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
             outcome => outcome,
         }
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        self.file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })
     }
 
     /// What is none stays as it is.
@@ -142,6 +150,25 @@ impl MappedFile {
         self.file.metadata().is_ok_and(|facts| facts.len() >= end)
     }
 
+    /// Finds a cut that no access has met yet.
+    fn check_uncut(&self, end: u64) -> Result<()> {
+        self.check_whole()?;
+        if let Some(damage) = self.cut_off(&self.metadata()?, end) {
+            let _ = self.damage.set(damage);
+            self.reservation.note(Fault { page: 0, bad_memory: false });
+        }
+        self.check_whole()
+    }
+
+    /// What a cut has left of the file. When it is lengthened again, by whoever cut it or by a write of ours that had just
+    /// looked, that is a hole, which reads as zeros.
+    fn cut_off(&self, facts: &Metadata, end: u64) -> Option<Damage> {
+        if facts.len() < end {
+            return Some(Damage::Cut { file_bytes: facts.len() });
+        }
+        (self.shows_holes && has_holes(facts)).then_some(Damage::Hollow)
+    }
+
     fn check_written(&self) -> Result<()> {
         let Some(&errno) = self.unwritten.get() else { return Ok(()) };
         if [Errno::NOSPC, Errno::FBIG, Errno::DQUOT].contains(&Errno::from_raw_os_error(errno)) {
@@ -168,6 +195,7 @@ impl MappedFile {
     fn damage(&self, fault: Fault) -> Error {
         match *self.damage.get_or_init(|| self.diagnose(fault)) {
             Damage::Cut { file_bytes } => Error::cut(file_bytes),
+            Damage::Hollow => Error::corrupt("part of it was cut away while it was open"),
             Damage::NoSpace { free_bytes } => full(PAGE, free_bytes),
             Damage::Unusable { bad_memory } => {
                 let errno = if bad_memory { Errno::HWPOISON } else { Errno::IO };
@@ -181,14 +209,14 @@ impl MappedFile {
         if fault.bad_memory {
             return Damage::Unusable { bad_memory: true };
         }
-        match self.file.metadata() {
-            Ok(facts) if facts.len() <= fault.page => return Damage::Cut { file_bytes: facts.len() },
-            _ => {}
+        let cut_off = self.file.metadata().ok().and_then(|facts| self.cut_off(&facts, self.len()));
+        if let Some(damage @ Damage::Cut { .. }) = cut_off {
+            return damage;
         }
         // A hole that found no space finds none now; for a page that has its space nothing happens here.
         match self.allocate(fault.page, PAGE) {
             Err(Error::Full { free_bytes, .. }) => Damage::NoSpace { free_bytes },
-            _ => Damage::Unusable { bad_memory: false },
+            _ => cut_off.unwrap_or(Damage::Unusable { bad_memory: false }),
         }
     }
 }
@@ -269,6 +297,7 @@ impl Region for MappedFile {
         if self.flush == Flush::Fdatasync {
             self.check_written()?;
             fdatasync(&self.file).map_err(Error::io("writing the pool to its medium"))?;
+            self.check_uncut(self.len())?;
         }
         // ORDER: asked last: a store that found no page of the file has left its note by now.
         self.check_whole()
@@ -286,15 +315,18 @@ impl Region for MappedFile {
             let advice = "this is the largest pool there is";
             return Err(Error::Full { what: "the pool's address space", needed_bytes: bytes, free_bytes: old, advice });
         }
-        self.check_whole()?;
-        // Lengthening a file that somebody has cut would leave a hole in its middle that reads as zeros.
-        if !self.reaches(old) {
-            return Err(Error::cut(self.file.metadata().map_or(0, |facts| facts.len())));
-        }
+        // Lengthening a file that somebody has cut would leave a hole in its middle. Before: so that it is not done. After:
+        // somebody may have cut it in between.
+        self.check_uncut(old)?;
         self.allocate(old, bytes - old)?;
+        self.check_uncut(bytes)?;
         fsync(&self.file).map_err(Error::io("writing the pool's new size to its medium"))?;
         self.extend_mapping(bytes)
     }
+}
+
+fn has_holes(facts: &Metadata) -> bool {
+    facts.blocks() * 512 < facts.len()
 }
 
 #[cold]

@@ -161,9 +161,15 @@ pub(crate) fn durability(medium: Medium, flush: Flush) -> Durability {
     if enough { Durability::PowerFailure } else { Durability::ProcessCrash }
 }
 
-/// Whether a file that has fewer blocks than bytes has holes.
-pub(crate) fn counts_every_block(file: impl AsFd) -> Result<bool> {
-    Ok(!COMPRESSING.contains(&file_system(file)?))
+/// Whether a file without holes may have fewer blocks than bytes.
+pub(crate) fn compresses(file: impl AsFd) -> Result<bool> {
+    Ok(COMPRESSING.contains(&file_system(file)?))
+}
+
+/// Whether the count of a file's blocks is known to tell of its holes. What a network file system says need not be true.
+pub(crate) fn counts_blocks(file: impl AsFd) -> Result<bool> {
+    let file_system = file_system(file)?;
+    Ok(file_system == TMPFS || ON_DISK.contains(&file_system))
 }
 
 fn file_system(file: impl AsFd) -> Result<i64> {

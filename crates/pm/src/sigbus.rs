@@ -44,6 +44,11 @@ impl Slot {
         Self { taken: AtomicBool::new(false), base, bytes, fault: AtomicU64::new(0) }
     }
 
+    /// Keeps the first fault.
+    fn note(&self, fault: Fault) {
+        let _ = self.fault.compare_exchange(0, fault.pack(), Ordering::SeqCst, Ordering::Relaxed);
+    }
+
     /// How far into the reservation an address lies.
     fn offset_of(&self, address: usize) -> Option<usize> {
         // ORDER: the length is stored before the base.
@@ -116,6 +121,11 @@ impl Reservation {
         // ORDER: what this thread did before is done when the note is read: the handler sees to that (`replace`).
         Fault::unpack(self.slot.fault.load(Ordering::Acquire))
     }
+
+    /// Notes a fault that was found without an access, unless there is one already.
+    pub fn note(&self, fault: Fault) {
+        self.slot.note(fault);
+    }
 }
 
 impl Drop for Reservation {
@@ -179,7 +189,7 @@ unsafe fn replace(info: &siginfo_t) -> bool {
         return false;
     };
     let fault = Fault { page: (offset & !(PAGE - 1)) as u64, bad_memory: info.si_code != libc::BUS_ADRERR };
-    let _ = slot.fault.compare_exchange(0, fault.pack(), Ordering::SeqCst, Ordering::Relaxed);
+    slot.note(fault);
     let page = address & !(PAGE - 1);
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;

@@ -35,6 +35,10 @@ fn is_cut(error: Result<()>, bytes: u64) -> bool {
     error.is_err_and(|error| error.to_string().contains(&format!("truncated to {bytes} bytes while it was open")))
 }
 
+fn is_hollow(error: Result<()>) -> bool {
+    error.is_err_and(|error| error.to_string().contains("part of it was cut away while it was open"))
+}
+
 #[test]
 fn what_was_written_in_any_way_is_in_the_file() {
     with_each_flush(|region| {
@@ -149,7 +153,33 @@ fn a_file_that_is_larger_again_when_the_cut_is_found_is_an_error_all_the_same() 
     ftruncate(&region.file, PAGE).unwrap();
     region.store(2 * PAGE, &[1; 8]);
     ftruncate(&region.file, BYTES).unwrap();
-    assert!(matches!(region.psync(), Err(Error::Io { .. })));
+    assert!(is_hollow(region.psync()));
+}
+
+/// Nothing faults there: the pages of a hole are zeros.
+#[test]
+fn a_hole_that_a_cut_has_left_is_found_before_the_file_grows_and_by_the_fences_of_an_ordinary_file() {
+    for (flush, by_fence) in [(Flush::Fdatasync, true), (Flush::Clflush, false)] {
+        let scratch = Scratch::new();
+        let region = MappedFile::map(open(&scratch.path("file")), Some(flush), None).unwrap();
+        region.grow(BYTES).unwrap();
+        region.pfence().unwrap();
+        ftruncate(&region.file, PAGE).unwrap();
+        ftruncate(&region.file, BYTES).unwrap();
+        assert_eq!(is_hollow(region.pfence()), by_fence);
+        assert!(is_hollow(region.grow(2 * BYTES)));
+        assert!(is_hollow(region.check_whole()) && is_hollow(region.pfence()), "it stays so");
+        assert_eq!(region.file.metadata().unwrap().len(), BYTES);
+    }
+}
+
+#[test]
+fn a_cut_that_no_access_meets_is_found_by_the_fences_of_an_ordinary_file() {
+    let scratch = Scratch::new();
+    let region = MappedFile::map(open(&scratch.path("file")), Some(Flush::Fdatasync), None).unwrap();
+    region.grow(BYTES).unwrap();
+    ftruncate(&region.file, BYTES - 1).unwrap();
+    assert!(is_cut(region.pfence(), BYTES - 1));
 }
 
 #[test]
