@@ -224,10 +224,8 @@ def test_a_forked_child_that_outlives_its_parent_does_not_keep_the_pool(path: Pa
             parent.kill()
             parent.wait()
             os.kill(orphan, 0)
-            begun = time.monotonic()
-            with Pool(path) as pool:
+            with Pool(path) as pool:  # `PoolBusy` if it held it
                 save(pool, 1)
-            assert time.monotonic() - begun < 2
         finally:
             os.kill(orphan, signal.SIGKILL)
 
