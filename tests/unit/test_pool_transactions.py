@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from plinius import Key, Mirror, Pool
-from plinius.errors import PoolError, PoolFull
+from plinius.errors import PoolCorrupt, PoolError, PoolFull
 from plinius.pool import PersistentArray, PersistentList
 
 
@@ -497,3 +498,34 @@ def test_a_list_is_a_list(pool: Pool) -> None:
     with pool.transaction() as tx:
         assert isinstance(tx["l"], PersistentList)
     assert type(pool["l"]) is list
+
+
+def test_a_file_that_is_cut_in_a_transaction_is_an_error_of_the_next_read(pool: Pool) -> None:
+    pool["w"] = np.arange(1, 100_001)
+    tx = pool.transaction()
+    with pytest.raises(PoolCorrupt, match="truncated to"), tx:
+        os.truncate(pool.path, 12288 + 20 * 4096)
+        tx["w"][-1]
+
+
+def test_a_signal_handler_that_writes_in_the_middle_of_a_read_is_refused(pool: Pool) -> None:
+    """It would wait for ever for the read that it interrupts."""
+    pool["w"], pool["n"] = np.zeros(1000), 0
+    wrote, refused = [], []
+
+    def write(*_: object) -> None:
+        try:
+            pool["n"] = len(wrote)
+            wrote.append(1)
+        except PoolError as error:
+            refused.append(str(error))
+
+    before = signal.signal(signal.SIGALRM, write)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        while not (wrote and refused):
+            assert pool["w"].shape == (1000,)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all("this thread" in line for line in refused)

@@ -136,7 +136,9 @@ pub fn allocate<R: Region>(tx: &mut Mutation<'_, R>, holes: &mut Holes, bytes: u
         }
         None => {
             let used = tx.used()?;
-            tx.set_used(used + space)?;
+            // `missing` saw room for it, but somebody may change the pool meanwhile.
+            let end = used.checked_add(space).filter(|end| *end <= tx.heap_bytes());
+            tx.set_used(end.ok_or_else(|| Error::corrupt("the length of its heap was changed while it was open"))?)?;
             used
         }
     };

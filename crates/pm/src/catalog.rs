@@ -102,6 +102,8 @@ pub struct Index {
     by_name: HashMap<String, Located>,
     /// Which entry names a block.
     owners: HashMap<u64, String>,
+    /// The users' blocks: a place that is named and not here is none, whatever its bytes look like.
+    blocks: HashSet<u64>,
 }
 
 impl Index {
@@ -125,6 +127,19 @@ impl Index {
         self.owners.get(&block).map(String::as_str)
     }
 
+    /// Refuses what is no block of a user.
+    pub fn check_block(&self, block: u64) -> Result<()> {
+        if self.blocks.contains(&block) { Ok(()) } else { Err(no_block(block)) }
+    }
+
+    /// Takes over which blocks a transaction gave back, and which it took.
+    pub fn change_blocks(&mut self, freed: &HashSet<u64>, taken: &HashSet<u64>) {
+        for block in freed {
+            self.blocks.remove(block);
+        }
+        self.blocks.extend(taken);
+    }
+
     /// Puts an entry, in the place of the one of its name.
     pub fn insert(&mut self, located: Located) {
         let name = &located.entry.name;
@@ -144,10 +159,15 @@ impl Index {
     }
 }
 
+/// The error for a place that is no block of a user.
+pub fn no_block(block: u64) -> Error {
+    Error::corrupt(format!("its heap points at {block}, where there is no such block"))
+}
+
 /// Reads the entries that a scan has found. Every name is there once, and no two entries name one block.
 pub fn read<H: Heap>(heap: &H, scan: &Scan) -> Result<Index> {
     let mut unnamed: HashSet<u64> = scan.data.iter().map(|block| block.at).collect();
-    let mut index = Index::default();
+    let mut index = Index { blocks: unnamed.clone(), ..Index::default() };
     for &holder in &scan.entries {
         if holder.bytes > (MAX_ENTRY_BYTES as u64).next_multiple_of(16) {
             return Err(Error::corrupt(format!("an entry of its catalog has {} bytes", holder.bytes)));

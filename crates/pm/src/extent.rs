@@ -74,6 +74,11 @@ impl FreeSpace {
         }
     }
 
+    /// How much is free right before a place.
+    pub fn bytes_before(&self, end: u64) -> u64 {
+        self.0.bytes_before(end)
+    }
+
     /// All free bytes.
     pub fn bytes(&self) -> u64 {
         self.0.bytes()

@@ -16,11 +16,10 @@ use crate::medium::{Durability, Medium, compresses, counts_blocks, durability};
 use crate::persist::{Flush, copy_lines, store_fence, stream_copy, write_back};
 use crate::region::{LINE, Region};
 use crate::sigbus::{Fault, Reservation};
-use crate::superblock::MAGIC;
+use crate::superblock::{PAGE, Superblock};
 
 /// Address space reserved for a pool, and so the largest pool: it costs nothing until it is used.
 pub const MAX_POOL_BYTES: u64 = 1 << 40;
-const PAGE: u64 = 4096;
 
 /// The real region: a file and its mapping.
 pub struct MappedFile {
@@ -99,10 +98,12 @@ impl MappedFile {
     /// A pool that was copied sparsely has no space where its pages are zero. It gets that now: a store that finds none
     /// later would be lost.
     fn fill_holes(&self, len: u64) -> Result<()> {
-        if !has_holes(&self.metadata()?) || compresses(&self.file)? || !self.is_a_pool() {
+        if !has_holes(&self.metadata()?) || compresses(&self.file)? {
             return Ok(());
         }
-        match self.allocate(0, len) {
+        // What is no pool stays as it is.
+        let Some(pool_bytes) = self.pool_bytes(len) else { return Ok(()) };
+        match self.allocate(0, pool_bytes) {
             Err(Error::Io { source, .. }) if source.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
             outcome => outcome,
         }
@@ -112,10 +113,11 @@ impl MappedFile {
         self.file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })
     }
 
-    /// What is none stays as it is.
-    fn is_a_pool(&self) -> bool {
-        let mut magic = [0; MAGIC.len()];
-        self.file.read_exact_at(&mut magic, 0).is_ok() && magic == *MAGIC
+    /// How long its superblock says that the pool is.
+    fn pool_bytes(&self, file_bytes: u64) -> Option<u64> {
+        let mut pages = [0; 2 * PAGE as usize];
+        self.file.read_exact_at(&mut pages, 0).ok()?;
+        Superblock::parse(&pages, file_bytes).ok().map(|layout| layout.pool_bytes)
     }
 
     fn allocate(&self, from: u64, bytes: u64) -> Result<()> {

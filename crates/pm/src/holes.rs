@@ -47,6 +47,12 @@ impl Holes {
         self.bytes -= bytes;
     }
 
+    /// Length of the run that ends at a place; 0: none does.
+    pub fn bytes_before(&self, end: u64) -> u64 {
+        let last = self.by_place.range(..end).next_back();
+        last.filter(|(at, length)| *at + *length == end).map_or(0, |(_, length)| *length)
+    }
+
     /// All free bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -4,13 +4,15 @@
 //! a killed process loses it at once, and a second opener can ask who holds it. Its known trap is that closing *any*
 //! descriptor of the file in the same process drops it. So pools that are open here are listed, and a pool's file is
 //! never opened twice by this crate. Whoever else closes one in this process loses the lock for us: so a writer takes
-//! it anew when it begins, and finds that nobody has committed meanwhile.
+//! it anew when it begins, and finds at its end, too, that nobody has opened the pool meanwhile (`Lock::session`).
 //!
 //! Beginning is the matter of a million times a second. So the lock is taken anew only when that was not done in the last
 //! ten milliseconds, and a forked child is known without a system call.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +53,7 @@ pub struct Lock {
     id: FileId,
     owner: u64,
     owner_pid: u32,
+    session: u64,
     /// When it was last taken.
     taken_ms: AtomicU64,
 }
@@ -70,7 +73,8 @@ impl Lock {
             std::thread::sleep(RETRY);
         }
         let (owner_pid, taken_ms) = (std::process::id(), AtomicU64::new(coarse_ms()));
-        Ok(Self { id, owner, owner_pid, taken_ms })
+        let session = RandomState::new().hash_one((owner_pid, coarse_ms()));
+        Ok(Self { id, owner, owner_pid, session, taken_ms })
     }
 
     /// Makes sure that this process may write: it took the lock, is no forked child, and still held the lock, on a file of
@@ -83,6 +87,12 @@ impl Lock {
             return Ok(());
         }
         self.take_anew(now, bytes)
+    }
+
+    /// A number that differs each time that a pool is opened.
+    #[inline]
+    pub fn session(&self) -> u64 {
+        self.session
     }
 
     /// Refuses a forked child, which may read the pool but not write it.
@@ -127,8 +137,50 @@ impl Drop for Lock {
     }
 }
 
+/// A file that is looked at without the lock. It may be that of a pool that is open here, or is opened here meanwhile:
+/// then its descriptor is not closed before the pool is.
+pub struct Visit(Option<Arc<File>>);
+
+impl Visit {
+    /// The file at a path, opened by `open` unless a pool of this process has it open.
+    pub fn new(path: &Path, open: impl FnOnce(&Path) -> Result<File>) -> Result<Self> {
+        let file = match open_here(path) {
+            Some(file) => file,
+            None => Arc::new(open(path)?),
+        };
+        Ok(Self(Some(file)))
+    }
+}
+
+impl Deref for Visit {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        self.0.as_ref().expect("it is taken by drop alone")
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let Some(file) = self.0.take() else { return };
+        // Under the mutex to the end, so that no pool can be opened between the look and the closing.
+        let mut open = open_files();
+        let id = file.metadata().map(|facts| (facts.dev(), facts.ino()));
+        if let Some(pool) = id.ok().and_then(|id| open.get_mut(&id))
+            && !Arc::ptr_eq(&pool.file, &file)
+        {
+            pool.parked.push(file);
+        }
+    }
+}
+
+/// Whether this process has the pool at a path open.
+pub fn is_open_here(path: &Path) -> bool {
+    open_here(path).is_some()
+}
+
 /// The file of a pool that this process has open, so that nobody opens (and so closes) it a second time.
-pub fn open_here(path: &Path) -> Option<Arc<File>> {
+fn open_here(path: &Path) -> Option<Arc<File>> {
     let facts = std::fs::metadata(path).ok()?;
     held_here((facts.dev(), facts.ino()))
 }

@@ -1,7 +1,7 @@
 //! The pool: opening, creating, recovering, growing, and bulk space.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,9 +18,10 @@ use crate::holes::Holes;
 use crate::lock::{self, Lock};
 use crate::medium::{Durability, Medium};
 use crate::persist::Flush;
-use crate::region::Region;
+use crate::region::{Region, load_u64};
 use crate::romulus::{self, Log};
-use crate::superblock::{MAX_SEGMENTS, PAGE, Superblock};
+use crate::snapshot::Readers;
+use crate::superblock::{MAX_SEGMENTS, PAGE, SESSION_OFFSET, Superblock};
 use crate::twins::{Half, Heap, HeapMap, Segment, Twin};
 
 /// The pool grows by multiples of this.
@@ -58,6 +59,7 @@ pub struct Pool<R: Region = MappedFile> {
     pub(crate) space: Mutex<Space>,
     /// After an I/O error nobody knows what is durable, and asking once more may be answered with a wrong yes.
     pub(crate) failed: AtomicBool,
+    pub(crate) readers: Readers,
 }
 
 /// What is known of one copy of the heap.
@@ -89,17 +91,18 @@ pub struct Space {
 impl Pool {
     /// Opens the pool at a path, or creates it where there is no file.
     pub fn open(path: &Path, options: Options) -> Result<Arc<Self>> {
-        if lock::open_here(path).is_some() {
+        if lock::is_open_here(path) {
             return Err(Error::Busy { holder: "this process already".into() });
         }
         if path.exists() && !path.is_file() {
             return Err(Error::NotAPool("it is not a regular file"));
         }
-        let is_new = !path.exists();
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        let file = file.map_err(|source| Error::Io { action: "opening the pool", source })?;
-        let pool = Self::from_file(file, options).inspect_err(|error| {
-            if is_new && matches!(error, Error::Durability { .. }) {
+        let (file, is_new) = open_or_create(path).map_err(|source| Error::Io { action: "opening the pool", source })?;
+        let file = Arc::new(file);
+        let lock = locked(&file)?;
+        let pool = Self::from_locked(&file, lock, options, |error| {
+            // Nobody else can have made a pool of it: the lock is held still.
+            if is_new && matches!(error, Error::Durability { .. }) && is_blank_at(&file, path) {
                 let _ = std::fs::remove_file(path);
             }
         })?;
@@ -110,15 +113,14 @@ impl Pool {
     /// Opens the pool behind a descriptor that is open for reading and writing; an empty file becomes a pool.
     pub fn from_file(file: File, options: Options) -> Result<Arc<Self>> {
         let file = Arc::new(file);
-        let facts = file.metadata().map_err(|source| Error::Io { action: "looking at the pool", source })?;
-        if !facts.is_file() {
-            return Err(Error::NotAPool("it is not a regular file"));
-        }
-        if (1..PAGE).contains(&facts.len()) {
-            return Err(Error::NotAPool("it is too short"));
-        }
-        let lock = Lock::take(file.clone())?;
-        Self::with_region(MappedFile::map(file, options.flush, options.require)?, Some(lock), options)
+        let lock = locked(&file)?;
+        Self::from_locked(&file, lock, options, |_| {})
+    }
+
+    /// `refused` runs before the lock is let go.
+    fn from_locked(file: &Arc<File>, lock: Lock, options: Options, refused: impl Fn(&Error)) -> Result<Arc<Self>> {
+        let region = MappedFile::map(file.clone(), options.flush, options.require).inspect_err(refused)?;
+        Self::with_region(region, Some(lock), options)
     }
 
     /// What lies under the pool.
@@ -158,6 +160,9 @@ impl<R: Region> Pool<R> {
         let commits = heap.commits();
         let mut writer = Writer { heap: map.clone(), log: Log::default(), holes: Some(scan.holes), commits };
         writer.log.lines.cover(map.bytes());
+        if let Some(lock) = &lock {
+            region.store(SESSION_OFFSET, &lock.session().to_le_bytes());
+        }
         let view = View { heap: map, index };
         region.check_whole()?;
         Ok(Arc::new(Self {
@@ -170,6 +175,7 @@ impl<R: Region> Pool<R> {
             back: Arc::new(RwLock::new(view)),
             space: Mutex::new(Space { layout, free }),
             failed: AtomicBool::new(false),
+            readers: Readers::default(),
         }))
     }
 
@@ -211,6 +217,7 @@ impl<R: Region> Pool<R> {
         self.region.check_whole()
     }
 
+    /// Lengthens the pool so that `missing` bytes more are free at its end.
     pub(crate) fn grow(&self, space: &mut Space, missing: u64) -> Result<()> {
         let old = space.layout.pool_bytes;
         let new = old.saturating_add(missing).checked_next_multiple_of(GROWTH_BYTES).unwrap_or(u64::MAX);
@@ -274,19 +281,38 @@ impl<R: Region> Pool<R> {
     /// Whether this process may write the pool at all.
     pub(crate) fn check_usable(&self) -> Result<()> {
         self.lock.as_ref().map_or(Ok(()), |lock| lock.assert_held(self.region.len()))?;
+        self.check_intact()
+    }
+
+    /// Whether what is known of the pool is true of it.
+    pub(crate) fn check_intact(&self) -> Result<()> {
         self.region.check_whole()?;
         if self.failed.load(Ordering::Acquire) {
-            let advice = "the medium failed while writing the pool; close it and open it again".to_owned();
+            let advice = "the medium failed, or somebody else wrote the pool; close it and open it again".to_owned();
             return Err(Error::Misuse(advice));
         }
         Ok(())
     }
 
-    /// Whether nobody else has committed meanwhile: who lost the lock without noticing would destroy what the other wrote.
-    pub(crate) fn check_alone(&self, writer: &Writer) -> Result<()> {
-        if (Half { region: &self.region, map: &writer.heap, twin: Twin::Main }).commits() == writer.commits {
-            return Ok(());
+    /// Whether nobody else has opened the pool meanwhile: who lost the lock without noticing would destroy what the other
+    /// writes.
+    #[inline]
+    pub(crate) fn check_session(&self) -> Result<()> {
+        match &self.lock {
+            Some(lock) if load_u64(&self.region, SESSION_OFFSET) != lock.session() => self.not_alone(),
+            _ => Ok(()),
         }
+    }
+
+    /// The same, and whether the heap counts the commits that this process knows of.
+    pub(crate) fn check_alone(&self, writer: &Writer) -> Result<()> {
+        self.check_session()?;
+        let commits = Half { region: &self.region, map: &writer.heap, twin: Twin::Main }.commits();
+        if commits == writer.commits { Ok(()) } else { self.not_alone() }
+    }
+
+    #[cold]
+    fn not_alone(&self) -> Result<()> {
         self.region.check_whole()?;
         let advice = "somebody else wrote the pool while it was open here; close it and open it again".to_owned();
         Err(Error::Misuse(advice))
@@ -303,9 +329,50 @@ impl<R: Region> Pool<R> {
     }
 }
 
+impl<R: Region> Pool<R> {
+    /// Remembers that a commit or its undoing failed: nobody knows what the pool holds before it is opened again.
+    pub(crate) fn sealed_off<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        self.note(result)
+    }
+}
+
 /// The extents of all entries.
 pub fn extents(index: &Index) -> impl Iterator<Item = Extent> {
     index.iter().flat_map(|located| located.entry.extents.iter().copied())
+}
+
+/// Opens a file, and tells whether it was made just now.
+fn open_or_create(path: &Path) -> std::io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            // Also where a link leads to no file yet.
+            Ok((options.create(true).truncate(false).open(path)?, false))
+        }
+        made => Ok((made?, true)),
+    }
+}
+
+/// Takes the lock of a file that can be a pool.
+fn locked(file: &Arc<File>) -> Result<Lock> {
+    let facts = file.metadata().map_err(|source| Error::Io { action: "looking at the pool", source })?;
+    if !facts.is_file() {
+        return Err(Error::NotAPool("it is not a regular file"));
+    }
+    if (1..PAGE).contains(&facts.len()) {
+        return Err(Error::NotAPool("it is too short"));
+    }
+    Lock::take(file.clone())
+}
+
+/// Whether a path still names this file, and nothing is in it.
+fn is_blank_at(file: &File, path: &Path) -> bool {
+    let same = |facts: &Metadata, there: &Metadata| (facts.dev(), facts.ino()) == (there.dev(), there.ino());
+    matches!((file.metadata(), path.metadata()), (Ok(facts), Ok(there)) if facts.len() == 0 && same(&facts, &there))
 }
 
 /// Makes a new file's name durable: that of the file itself, not of a link to it.

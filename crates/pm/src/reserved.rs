@@ -21,7 +21,10 @@ impl<R: Region> Pool<R> {
             self.check_alone(&writer)?;
         }
         let mut reserved = Reserved { pool: self.clone(), extents: vec![None; sizes.len()] };
-        let taken = self.take(&mut self.space.lock(), sizes, &mut reserved.extents);
+        let mut space = self.space.lock();
+        self.check_usable()?; // Again: what a commit that failed had reserved must not be given to another.
+        let taken = self.take(&mut space, sizes, &mut reserved.extents);
+        drop(space);
         taken.map(|()| reserved)
     }
 
@@ -36,7 +39,13 @@ impl<R: Region> Pool<R> {
         if missing == 0 {
             return Ok(());
         }
-        self.grow(space, missing)?;
+        // What is free at the end already is part of a single extent; several might leave holes in it.
+        let lacking = extents.iter().filter(|slot| slot.is_none()).count();
+        let tail = if lacking == 1 { space.free.bytes_before(space.layout.pool_bytes) } else { 0 };
+        self.grow(space, missing.saturating_sub(tail)).map_err(|error| match error {
+            Error::Full { what, free_bytes, advice, .. } => Error::Full { what, needed_bytes: missing, free_bytes, advice },
+            other => other,
+        })?;
         for (slot, &bytes) in extents.iter_mut().zip(sizes).filter(|(slot, _)| slot.is_none()) {
             *slot = space.free.take(bytes);
         }
@@ -52,7 +61,11 @@ impl<R: Region> Pool<R> {
         // ORDER: what this thread streamed into the extents is durable at fence 1 of the transaction, before the catalog
         // names them; each other thread that wrote them has fenced for itself (`Reserved::fence`).
         tx.put(entry.clone())?;
-        tx.commit()?;
+        if let Err(error) = tx.commit() {
+            // Nobody knows whether the entry is durable. If it is, these extents are its.
+            reserved.keep();
+            return Err(error);
+        }
         let kept: HashSet<&Extent> = entry.extents.iter().collect();
         let mut space = self.space.lock();
         for extent in old.iter().filter(|extent| !kept.contains(extent)) {

@@ -1,17 +1,49 @@
 //! Reading one committed state of the heap, whatever a writer does meanwhile.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{ArcRwLockReadGuard, RawRwLock, RwLock};
+use parking_lot::{ArcRwLockReadGuard, Mutex, RawRwLock, RwLock};
 
 use crate::alloc::{self, Block, Kind};
 use crate::catalog::Entry;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::file::MappedFile;
 use crate::pool::{Pool, View};
 use crate::region::Region;
+use crate::transaction::this_thread;
 use crate::twins::{Half, Heap, Twin};
+
+/// The threads that hold a snapshot, each as often as it does. One that commits would wait for itself: a signal handler
+/// or a finalizer can come to that in the middle of a read.
+#[derive(Default)]
+pub struct Readers {
+    /// How many there are, so that a writer need not ask as a rule.
+    count: AtomicUsize,
+    threads: Mutex<Vec<usize>>,
+}
+
+impl Readers {
+    fn enter(&self, thread: usize) {
+        self.threads.lock().push(thread);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn leave(&self, thread: usize) {
+        let mut threads = self.threads.lock();
+        if let Some(place) = threads.iter().position(|one| *one == thread) {
+            threads.swap_remove(place);
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a thread holds a snapshot.
+    #[inline]
+    pub fn hold(&self, thread: usize) -> bool {
+        // A thread's own snapshots were counted by itself: it sees them without further order.
+        self.count.load(Ordering::Relaxed) > 0 && self.threads.lock().contains(&thread)
+    }
+}
 
 pub(crate) type Reading = ArcRwLockReadGuard<RawRwLock, View>;
 
@@ -21,6 +53,7 @@ pub struct Snapshot<R: Region = MappedFile> {
     pool: Arc<Pool<R>>,
     twin: Twin,
     view: Reading,
+    thread: usize,
 }
 
 impl<R: Region> Pool<R> {
@@ -30,12 +63,12 @@ impl<R: Region> Pool<R> {
     /// The medium failed; or this is a forked child, which cannot see what the parent's writer does.
     pub fn snapshot(self: &Arc<Self>) -> Result<Snapshot<R>> {
         self.check_owner()?;
-        self.region.check_whole()?;
-        if self.failed.load(Ordering::Acquire) {
-            return Err(Error::Misuse("the medium failed while writing the pool; close it and open it again".into()));
-        }
+        self.check_intact()?;
         let (twin, view) = self.reading();
-        Ok(Snapshot { pool: self.clone(), twin, view })
+        let snapshot = Snapshot { pool: self.clone(), twin, view, thread: this_thread() };
+        self.readers.enter(snapshot.thread);
+        self.check_intact()?; // Again: a commit that failed has left both copies as they are.
+        Ok(snapshot)
     }
 
     /// The copy that no writer is at: a writer holds one of the two locks at a time.
@@ -68,7 +101,8 @@ impl<R: Region> Snapshot<R> {
     /// # Errors
     /// There is no such block (`Error::Corrupt`).
     pub fn block(&self, at: u64) -> Result<Block> {
-        alloc::block_at(&self.heap(), at, Kind::Data)
+        let found = self.view.index.check_block(at).and_then(|()| alloc::block_at(&self.heap(), at, Kind::Data));
+        self.pool.note(found)
     }
 
     /// Copies bytes of a block, starting `at` bytes into it.
@@ -84,5 +118,11 @@ impl<R: Region> Snapshot<R> {
 
     fn heap(&self) -> Half<'_, R> {
         Half { region: &self.pool.region, map: &self.view.heap, twin: self.twin }
+    }
+}
+
+impl<R: Region> Drop for Snapshot<R> {
+    fn drop(&mut self) {
+        self.pool.readers.leave(self.thread);
     }
 }

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::alloc;
@@ -13,7 +12,7 @@ use crate::catalog::{self, Entry};
 use crate::error::{Error, Result};
 use crate::extent::FreeSpace;
 use crate::file::{MAX_POOL_BYTES, accepts_map_sync};
-use crate::lock;
+use crate::lock::Visit;
 use crate::medium::Medium;
 use crate::pool::extents;
 use crate::romulus::State;
@@ -26,6 +25,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const ATTEMPTS: usize = 100;
 /// But a damaged pool with a large heap is not read a hundred times.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A catalog that is larger is not read to be shown. A file with holes can claim one of any size.
+const MAX_CATALOG_BYTES: u64 = 256 << 20;
 
 /// What anybody may know of a pool.
 #[derive(Debug)]
@@ -49,10 +51,7 @@ pub struct Status {
 impl Status {
     /// Reads the status of the pool at a path.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = match lock::open_here(path) {
-            Some(file) => file,
-            None => Arc::new(open(path)?),
-        };
+        let file = Visit::new(path, open)?;
         let begun = Instant::now();
         let mut attempts = 0;
         loop {
@@ -91,6 +90,10 @@ impl Status {
 
     fn of(heap: &HeapCopy<'_>, layout: &Superblock, state: State) -> Result<Self> {
         let scan = alloc::scan(heap)?;
+        let catalog_bytes: u64 = scan.entries.iter().map(|holder| holder.bytes).sum();
+        if catalog_bytes > MAX_CATALOG_BYTES {
+            return Err(Error::corrupt(format!("its catalog has {catalog_bytes} bytes, more than is looked at")));
+        }
         let index = catalog::read(heap, &scan)?;
         FreeSpace::around(extents(&index), layout)?;
         let mut entries: Vec<Entry> = index.iter().map(|located| (*located.entry).clone()).collect();
@@ -109,10 +112,7 @@ impl Status {
 
 /// What lies under the file at a path; looks only, and changes nothing.
 pub fn medium_of(path: &Path) -> Result<Medium> {
-    let file = match lock::open_here(path) {
-        Some(file) => file,
-        None => Arc::new(open(path)?),
-    };
+    let file = Visit::new(path, open)?;
     Medium::detect(&*file, accepts_map_sync(&file))
 }
 

@@ -12,6 +12,9 @@ pub const FORMAT_VERSION: u32 = 2;
 pub const PAGE: u64 = 4096;
 /// Where the state line lies: behind the two copies.
 pub const STATE_OFFSET: u64 = 2 * PAGE;
+/// Where whoever opens the pool leaves a number of its own, in the state's line: one that lost its lock without noticing
+/// finds another number there. It means nothing once the pool is closed.
+pub const SESSION_OFFSET: u64 = STATE_OFFSET + 8;
 /// Where the first segment of the heap begins.
 pub const HEAP_OFFSET: u64 = 3 * PAGE;
 /// A heap that doubles each time it grows does not need more.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::{ArcMutexGuard, ArcRwLockWriteGuard, Mutex, RawMutex, RawRwLock, RwLock};
 
 use crate::alloc::{self, Block, Kind};
-use crate::catalog::{Entry, Located};
+use crate::catalog::{Entry, Located, no_block};
 use crate::error::{Error, Result};
 use crate::file::MappedFile;
 use crate::holes::Holes;
@@ -28,8 +28,9 @@ pub struct Transaction<R: Region = MappedFile> {
     main: Option<ArcRwLockWriteGuard<RawRwLock, View>>,
     /// What this transaction put into the catalog, and what it removed.
     changes: HashMap<String, Option<Located>>,
-    /// Users' blocks that it gave back.
-    freed: Vec<u64>,
+    /// Users' blocks that it gave back, and those that it took and has still.
+    freed: HashSet<u64>,
+    taken: HashSet<u64>,
     /// Whether it took or gave back blocks: the index of free blocks is then true only if it commits.
     rearranged: bool,
 }
@@ -47,8 +48,9 @@ impl<R: Region> Pool<R> {
         self.check_usable()?;
         self.check_alone(&writer)?;
         self.writing_thread.store(thread, Ordering::Relaxed);
-        let (main, changes) = (Some(RwLock::write_arc(&self.main)), HashMap::new());
-        Ok(Transaction { pool: self.clone(), writer, main, changes, freed: Vec::new(), rearranged: false })
+        let main = Some(RwLock::write_arc(&self.main));
+        let (changes, freed, taken) = (HashMap::new(), HashSet::new(), HashSet::new());
+        Ok(Transaction { pool: self.clone(), writer, main, changes, freed, taken, rearranged: false })
     }
 
     /// Waiting for oneself would take for ever.
@@ -56,6 +58,11 @@ impl<R: Region> Pool<R> {
         if self.writing_thread.load(Ordering::Relaxed) == thread {
             let advice =
                 "this thread runs a transaction on this pool already, and transactions are not nested: end it first";
+            return Err(Error::Misuse(advice.into()));
+        }
+        if self.readers.hold(thread) {
+            let advice = "this thread is reading the pool (is this a signal handler, or a finalizer?): \
+                          a transaction would wait for that for ever";
             return Err(Error::Misuse(advice.into()));
         }
         Ok(())
@@ -178,8 +185,11 @@ impl<R: Region> Transaction<R> {
     /// There is no such block of a user.
     pub fn free(&mut self, block: u64) -> Result<()> {
         let block = self.block(block)?;
-        self.freed.push(block.at);
-        self.free_block(block)
+        self.free_block(block)?;
+        if !self.taken.remove(&block.at) {
+            self.freed.insert(block.at);
+        }
+        Ok(())
     }
 
     fn allocate_block(&mut self, bytes: u64, kind: Kind) -> Result<Block> {
@@ -193,7 +203,11 @@ impl<R: Region> Transaction<R> {
         }
         let (mut tx, holes) = self.parts()?;
         let allocated = alloc::allocate(&mut tx, holes, bytes, kind);
-        self.pool.note(allocated)
+        let block = self.pool.note(allocated)?;
+        if kind == Kind::Data {
+            self.taken.insert(block.at);
+        }
+        Ok(block)
     }
 
     fn free_block(&mut self, block: Block) -> Result<()> {
@@ -234,7 +248,16 @@ impl<R: Region> Transaction<R> {
     /// # Errors
     /// There is no such block (`Error::Corrupt`: its place comes from the pool).
     pub fn block(&self, at: u64) -> Result<Block> {
-        alloc::block_at(&self.heap(), at, Kind::Data)
+        let found = self.check_block(at).and_then(|()| alloc::block_at(&self.heap(), at, Kind::Data));
+        self.pool.note(found)
+    }
+
+    fn check_block(&self, at: u64) -> Result<()> {
+        match &self.main {
+            _ if self.taken.contains(&at) => Ok(()),
+            Some(main) if !self.freed.contains(&at) => main.index.check_block(at),
+            _ => Err(no_block(at)),
+        }
     }
 
     /// Copies bytes of a block, starting `at` bytes into it, with this transaction's own changes.
@@ -245,7 +268,7 @@ impl<R: Region> Transaction<R> {
     pub fn load(&self, block: Block, at: u64, out: &mut [u8]) -> Result<()> {
         let place = block.place(at, out.len(), self.writer.heap.bytes())?;
         self.heap().load(place, out);
-        Ok(())
+        self.pool.region.check_whole()
     }
 
     /// Stores bytes into a block, interposed, starting `at` bytes into it.
@@ -266,7 +289,8 @@ impl<R: Region> Transaction<R> {
     /// As `load`.
     #[inline]
     pub fn load_word(&self, block: Block, at: u64) -> Result<u64> {
-        Ok(self.heap().word(block.place(at, 8, self.writer.heap.bytes())?))
+        let word = self.heap().word(block.place(at, 8, self.writer.heap.bytes())?);
+        self.pool.region.check_whole().map(|()| word)
     }
 
     /// Stores one little-endian word into a block.
@@ -289,8 +313,9 @@ impl<R: Region> Transaction<R> {
         if !self.writer.log.has_begun() {
             return Ok(());
         }
+        self.pool.sealed_off(self.pool.check_session())?;
         let durable = self.mutation().make_durable();
-        self.pool.note(durable)?;
+        self.pool.sealed_off(durable)?;
         self.writer.commits = self.writer.commits.wrapping_add(1);
         if let Some(mut main) = self.main.take() {
             self.publish(&mut main);
@@ -298,7 +323,7 @@ impl<R: Region> Transaction<R> {
         // From here on new readers read main, and this waits for those that still read back.
         let mut back = RwLock::write_arc(&self.pool.back);
         let copied = self.mutation().copy_to_back();
-        self.pool.note(copied)?;
+        self.pool.sealed_off(copied)?;
         self.publish(&mut back);
         self.rearranged = false;
         Ok(())
@@ -335,6 +360,7 @@ impl<R: Region> Transaction<R> {
                 None => view.index.remove(name),
             }
         }
+        view.index.change_blocks(&self.freed, &self.taken);
     }
 
     #[inline]
@@ -353,9 +379,10 @@ impl<R: Region> Drop for Transaction<R> {
     fn drop(&mut self) {
         // A forked child inherits a copy of this: what it stands for is the parent's.
         if self.pool.check_owner().is_ok() && self.writer.log.has_begun() {
-            // A medium that fails here leaves `Mutating`, from which the next open recovers.
-            let rolled_back = self.mutation().roll_back();
-            let _ = self.pool.note(rolled_back);
+            // If somebody else has opened the pool, its recovery has undone this, and what is there now is not ours. A
+            // medium that fails here leaves `Mutating`, from which the next open recovers.
+            let rolled_back = self.pool.check_session().and_then(|()| self.mutation().roll_back());
+            let _ = self.pool.sealed_off(rolled_back);
         }
         if self.rearranged {
             self.writer.holes = None;

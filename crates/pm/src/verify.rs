@@ -58,13 +58,16 @@ impl<R: Region> Pool<R> {
         self.refuse_nested(this_thread())?;
         let writer = self.writer.lock();
         self.check_usable()?;
-        let space = self.space.lock();
-        let layout = &space.layout;
+        // Held for that alone: the pool may grow meanwhile, and its length is asked for by others.
+        let (layout, superblocks) = {
+            let space = self.space.lock();
+            (&space.layout.clone(), self.check_superblocks(&space.layout))
+        };
         let (blocks, structure) = match self.check_structure(layout) {
             Ok(blocks) => (blocks, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
-        let checks = [self.check_superblocks(layout), self.check_state(), self.check_alone(&writer), structure];
+        let checks = [superblocks, self.check_state(), self.check_alone(&writer), structure];
         let mut problems: Vec<String> = checks.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
         problems.extend(self.differences(layout));
         self.region.check_whole()?;

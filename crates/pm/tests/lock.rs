@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plinius_pm::{Entry, Error, Options, Pool, Result, Status};
+use plinius_pm::{Entry, Error, Options, Pool, Result, Status, Transaction, medium_of};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use scratch::Scratch;
 
@@ -200,4 +200,100 @@ fn loses_its_lock() {
         libc::waitpid(child, std::ptr::null_mut(), 0);
     }
     put(&pool).unwrap();
+}
+
+/// Lost in the middle of a transaction: another process has opened the pool and undone that one.
+#[test]
+fn a_transaction_whose_lock_was_lost_is_neither_committed_nor_rolled_back_over_the_next_holder() {
+    for name in ["loses_its_lock_and_commits", "loses_its_lock_and_rolls_back"] {
+        alone(name);
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn loses_its_lock_and_commits() {
+    loses_its_lock_in_a_transaction(|tx| tx.commit());
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn loses_its_lock_and_rolls_back() {
+    loses_its_lock_in_a_transaction(|tx| {
+        drop(tx);
+        Err(Error::Misuse("somebody else wrote: it was rolled back".into()))
+    });
+}
+
+fn loses_its_lock_in_a_transaction(end: impl FnOnce(Transaction) -> Result<()>) {
+    let path = again::place();
+    let pool = Pool::open(&path, OPTIONS).unwrap();
+    let mut tx = pool.transaction().unwrap();
+    let (a, b) = (tx.allocate(64).unwrap(), tx.allocate(64).unwrap());
+    tx.set("a", b"", a).unwrap();
+    tx.set("b", b"", b).unwrap();
+    tx.commit().unwrap();
+    let mut tx = pool.transaction().unwrap();
+    let block = tx.block(a).unwrap();
+    tx.store_word(block, 0, 1).unwrap();
+    drop(File::open(&path).unwrap());
+    let (told, tells) = std::io::pipe().unwrap();
+    let (hears, says) = std::io::pipe().unwrap();
+    // SAFETY: the child uses only what it opens itself; this process has no other thread that it needs.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let good = std::panic::catch_unwind(|| {
+            let other = Pool::open(&path, OPTIONS).unwrap();
+            let mut theirs = other.transaction().unwrap();
+            let block = theirs.block(a).unwrap();
+            theirs.store_word(block, 0, 5).unwrap();
+            std::io::Write::write_all(&mut &tells, b"!").unwrap();
+            std::io::Read::read_exact(&mut &hears, &mut [0]).unwrap();
+            let block = theirs.block(b).unwrap();
+            theirs.store_word(block, 0, 5).unwrap();
+            theirs.commit().unwrap();
+            assert!(other.verify().unwrap().problems.is_empty());
+        });
+        // SAFETY: ends without unwinding.
+        unsafe { libc::_exit(i32::from(good.is_err())) };
+    }
+    std::io::Read::read_exact(&mut &told, &mut [0]).unwrap();
+    let ended = end(tx).unwrap_err();
+    assert!(ended.to_string().contains("somebody else wrote"), "{ended}");
+    assert!(pool.snapshot().is_err() && pool.reserve(&[1]).is_err() && pool.transaction().is_err());
+    std::io::Write::write_all(&mut &says, b"!").unwrap();
+    let mut status = -1;
+    // SAFETY: our own child.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    drop(pool);
+    let pool = Pool::open(&path, OPTIONS).unwrap();
+    let tx = pool.transaction().unwrap();
+    let words = [a, b].map(|at| tx.load_word(tx.block(at).unwrap(), 0).unwrap());
+    assert_eq!(words, [5, 5]);
+}
+
+#[test]
+fn looking_at_a_pool_that_is_opened_meanwhile_does_not_cost_it_its_lock() {
+    alone("looks_and_opens");
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn looks_and_opens() {
+    let path = again::place();
+    fs::write(&path, b"").unwrap();
+    // An empty file is no pool yet, and is tried again for long.
+    let look = std::thread::spawn({
+        let path = path.clone();
+        move || Status::read(&path).is_ok()
+    });
+    std::thread::sleep(Duration::from_millis(20));
+    let pool = Pool::open(&path, OPTIONS).unwrap();
+    assert!(look.join().unwrap(), "it has looked only before, or only after");
+    medium_of(&path).unwrap();
+    let ours = format!("process {}", std::process::id());
+    assert_eq!(again::in_child(|| holder(&path) == Some(ours)), 0);
+    drop(pool);
+    assert_eq!(again::in_child(|| Pool::open(&path, OPTIONS).is_ok()), 0);
 }

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use plinius_pm::{Entry, Error, Options, Pool, Region, Result, Stats, Transaction};
@@ -648,8 +649,8 @@ fn a_handle_of_a_longer_heap_is_refused() {
     }
     drop(tx);
     assert!(region.bytes() == bytes);
-    // A state from before the heap has grown.
-    let before = pool.snapshot().unwrap();
+    // A state from before the heap has grown. Another thread's: who holds one does not write.
+    let before = thread::scope(|scope| scope.spawn(|| pool.snapshot().unwrap()).join().unwrap());
     let mut tx = pool.transaction().unwrap();
     let fresh = tx.create(&[3; 50_000]).and_then(|at| tx.block(at)).unwrap();
     assert!(before.block(fresh.at()).is_err());
@@ -1096,4 +1097,101 @@ fn a_forked_child_that_goes_on_with_a_transaction_is_refused() {
     let found = get(&pool, "a").unwrap();
     assert!(found[..250] == [2; 250] && found[250..500] == [3; 250]);
     assert_eq!((pool.entries().len(), pool.verify().unwrap().problems), (1, vec![]));
+}
+
+/// When the fourth fence fails, the entry is durable already: what it owns must not be given to another.
+#[test]
+fn after_a_fence_that_failed_nothing_is_reserved_read_or_written() {
+    for fences in 0..4 {
+        let (region, pool) = in_memory(OPTIONS);
+        let put = |byte: u8| {
+            let reserved = pool.reserve(&[4096]).unwrap();
+            reserved.write(0, 0, &[byte; 4096]).unwrap();
+            reserved.fence();
+            (Entry { name: "a".into(), meta: vec![], block: 0, extents: reserved.extents() }, reserved)
+        };
+        let (entry, reserved) = put(1);
+        pool.commit(&entry, reserved).unwrap();
+        let (entry, reserved) = put(2);
+        region.fail_after(Some(fences));
+        assert!(pool.commit(&entry, reserved).is_err());
+        region.fail_after(None);
+        if fences > 0 {
+            assert!(pool.reserve(&[4096]).is_err() && pool.snapshot().is_err() && pool.transaction().is_err());
+        }
+        let again = Pool::over(Recording::holding(&region.bytes()), OPTIONS).unwrap();
+        let extent = again.entry("a").unwrap().extents[0];
+        let mut found = [0; 4096];
+        again.read(extent, 0, &mut found).unwrap();
+        assert!(found == [found[0]; 4096] && found[0] == if extent == entry.extents[0] { 2 } else { 1 });
+    }
+}
+
+/// A changed pool may hold bytes that look like a block inside of another one.
+#[test]
+fn what_only_looks_like_a_block_is_none() {
+    let (_, pool) = in_memory(OPTIONS);
+    let mut header = [0; 32];
+    header[0] = 16;
+    header[8..16].copy_from_slice(&(0x0cc0_0cc0_0cc0_0cc0_u64 ^ 16).to_le_bytes());
+    let at = put(&pool, "a", &header);
+    let (inside, mut tx) = (at + 16, pool.transaction().unwrap());
+    assert!(tx.block(at).is_ok() && tx.block(inside).is_err() && tx.free(inside).is_err());
+    assert!(tx.set("b", b"", inside).is_err());
+    drop(tx);
+    let snapshot = pool.snapshot().unwrap();
+    assert!(snapshot.block(at).is_ok() && snapshot.block(inside).is_err());
+}
+
+#[test]
+fn blocks_are_known_while_they_are_taken_and_after_they_are_given_back() {
+    let (_, pool) = in_memory(OPTIONS);
+    let old = put(&pool, "old", &[1; 32]);
+    let mut tx = pool.transaction().unwrap();
+    tx.remove("old").unwrap();
+    tx.free(old).unwrap();
+    assert!(tx.block(old).is_err() && tx.free(old).is_err());
+    let new = tx.create(&[2; 32]).unwrap();
+    assert_eq!(new, old, "the same place");
+    assert!(tx.block(new).is_ok());
+    tx.set("new", b"", new).unwrap();
+    assert!(pool.snapshot().unwrap().block(old).is_ok(), "it is there still for readers");
+    tx.commit().unwrap();
+    assert!(pool.snapshot().unwrap().block(new).is_ok());
+    let mut tx = pool.transaction().unwrap();
+    tx.remove("new").unwrap();
+    tx.free(new).unwrap();
+    drop(tx);
+    assert!(pool.transaction().unwrap().block(new).is_ok(), "it was rolled back");
+    transact(&pool, |tx| {
+        tx.remove("new")?;
+        tx.free(new)
+    })
+    .unwrap();
+    assert!(pool.snapshot().unwrap().block(new).is_err() && pool.transaction().unwrap().block(new).is_err());
+    assert!(pool.verify().unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_thread_that_reads_does_not_write() {
+    let (_, pool) = in_memory(OPTIONS);
+    let snapshots = [pool.snapshot().unwrap(), pool.snapshot().unwrap()];
+    for snapshot in snapshots {
+        let refused = pool.transaction().err().unwrap().to_string();
+        assert!(refused.contains("this thread is reading the pool"), "{refused}");
+        thread::scope(|scope| scope.spawn(|| drop(pool.transaction().unwrap())).join().unwrap());
+        // It may be let go of elsewhere.
+        thread::spawn(|| drop(snapshot)).join().unwrap();
+    }
+    put(&pool, "a", &[1]);
+}
+
+/// What is free at the end of the pool and what it may grow by are one.
+#[test]
+fn a_pool_grows_by_what_is_missing_at_its_end() {
+    let empty = in_memory(OPTIONS).1.bytes().0;
+    let (_, pool) = in_memory(Options { max_bytes: Some(empty + (64 << 10)), ..OPTIONS });
+    drop(pool.reserve(&[40 << 10]).unwrap());
+    assert!(pool.reserve(&[64 << 10]).is_ok());
+    assert!(matches!(pool.reserve(&[(64 << 10) + 1]), Err(Error::Full { needed_bytes: 69_632, .. })));
 }

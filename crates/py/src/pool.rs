@@ -74,13 +74,15 @@ impl Pool {
 
     #[getter]
     fn id(&self, py: Python<'_>) -> PyResult<[u8; 16]> {
-        Ok(self.open(py)?.id())
+        let pool = self.open(py)?;
+        Ok(py.detach(|| pool.id()))
     }
 
     /// Length of the pool, and how much of it is free for extents.
     #[getter]
     fn bytes(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
-        Ok(self.open(py)?.bytes())
+        let pool = self.open(py)?;
+        Ok(py.detach(|| pool.bytes()))
     }
 
     #[getter]

@@ -271,3 +271,14 @@ fn blocks_never_overlap_and_space_comes_back() {
     live.values().for_each(|(block, ..)| heap.free(*block));
     assert_eq!((heap.used(), heap.holes.bytes()), (START, 0));
 }
+
+/// `missing` has seen room, and then somebody else changed the length in use.
+#[test]
+fn a_heap_that_has_become_too_full_meanwhile_is_damage() {
+    let mut heap = Fixture::new();
+    let allocated = heap.change(|tx, holes| {
+        tx.set_used(tx.heap_bytes()).unwrap();
+        allocate(tx, holes, 16, Kind::Data)
+    });
+    assert!(matches!(allocated, Err(Error::Corrupt(_))), "{allocated:?}");
+}

@@ -209,11 +209,21 @@ fn a_medium_that_is_too_weak_is_refused_before_anything_is_touched() {
 #[test]
 fn the_holes_of_a_pool_are_filled_when_it_is_mapped_and_nobody_elses() {
     let scratch = Scratch::new();
-    for (name, begins, filled) in [("pool", &MAGIC[..], true), ("text", b"text", false)] {
+    for (name, filled) in [("pool", true), ("text", false)] {
         let path = scratch.path(name);
+        let region = mapped(&path);
+        Superblock::new([7; 16], PAGE).unwrap().with_length(BYTES).store(&region).unwrap();
+        drop(region);
         let file = open(&path);
+        let mut pages = [0; 2 * PAGE as usize];
+        file.read_exact_at(&mut pages, 0).unwrap();
+        ftruncate(&file, 0).unwrap();
         ftruncate(&file, BYTES).unwrap();
-        file.write_all_at(begins, 0).unwrap();
+        file.write_all_at(&pages, 0).unwrap();
+        if !filled {
+            file.write_all_at(b"text", 0).unwrap();
+            file.write_all_at(b"text", PAGE).unwrap();
+        }
         file.write_all_at(b"end", BYTES - 3).unwrap();
         let region = mapped(&path);
         let blocks = std::fs::metadata(&path).unwrap().blocks() * 512;
