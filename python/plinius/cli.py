@@ -221,7 +221,7 @@ def main() -> NoReturn:
         app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()).rstrip(".")
         _complain(f"{text}; see: plinius --help")
         sys.exit(_USAGE_EXIT_CODE)
     except errors.PliniusError as error:

@@ -142,7 +142,7 @@ def test_a_pool_that_is_swapped_while_training_runs_is_not_written(path: Path, k
     training.train(1, 1)
     other = (folder / "other.pool").read_bytes()
     write_at(path, 0, other)
-    with pytest.raises(PoolError, match="was changed"):
+    with pytest.raises(PoolError, match="somebody else wrote"):
         training.mirror.save(2)
     training.close()
     assert path.read_bytes()[: len(other)] == other

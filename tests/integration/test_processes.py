@@ -125,7 +125,10 @@ def test_a_second_trainer_is_refused_and_the_first_goes_on(refusal: Refusal, job
     with Running(*job.train("--steps", ENDLESS)) as running:
         running.until("Progress")
         line = refusal(BUSY, *job.train("--steps", ENDLESS))
-        assert line == f"{job.pool}: the pool is open in process {running.enclave()}; wait for it to end or stop it"
+        assert (
+            line
+            == f"{job.pool}: the pool is open in process {running.enclave()}; close it there, or wait for that to end"
+        )
         running.until("Progress", step=durable_step(job.pool) + 5)
         running.host.send_signal(signal.SIGTERM)
         done = running.end()

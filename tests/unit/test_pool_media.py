@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from plinius import Pool
-from plinius.errors import DurabilityUnavailable, PoolError
+from plinius.errors import DurabilityUnavailable, PoolError, PoolFull
 from plinius.pool import cpu_write_back, medium_at
 
 
@@ -51,3 +51,14 @@ def test_unknown_words_are_refused_before_anything_is_touched(folder: Path) -> N
         with pytest.raises(PoolError, match="is not known; use"):
             Pool(folder / "pool", **options)
     assert list(folder.iterdir()) == []
+
+
+def test_a_creation_that_fails_leaves_no_file(folder: Path) -> None:
+    path = folder / "new"
+    with pytest.raises(PoolFull):
+        Pool(path, max_bytes=0)
+    assert not path.exists()
+    path.touch()
+    with pytest.raises(PoolFull):
+        Pool(path, max_bytes=0)
+    assert path.exists(), "it was not this call that made it"

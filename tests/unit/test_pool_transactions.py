@@ -99,7 +99,7 @@ def test_the_pool_is_a_mapping_of_what_is_committed(pool: Pool) -> None:
         assert list(tx) == ["a", "b"]
         assert "a" in tx
         assert len(tx) == 2
-    assert list(pool) == pool.keys() == ["a", "b"]
+    assert list(pool) == list(pool.keys()) == ["a", "b"]
     assert len(pool) == 2
     assert "a" in pool
     assert "c" not in pool
@@ -502,10 +502,11 @@ def test_a_list_is_a_list(pool: Pool) -> None:
 
 def test_a_file_that_is_cut_in_a_transaction_is_an_error_of_the_next_read(pool: Pool) -> None:
     pool["w"] = np.arange(1, 100_001)
-    tx = pool.transaction()
-    with pytest.raises(PoolCorrupt, match="truncated to"), tx:
+    with pool.transaction() as tx:
         os.truncate(pool.path, 12288 + 20 * 4096)
-        tx["w"][-1]
+        with pytest.raises(PoolCorrupt, match="truncated to"):
+            tx["w"][-1]
+        tx.abort()
 
 
 def test_a_signal_handler_that_writes_in_the_middle_of_a_read_is_refused(pool: Pool) -> None:
@@ -529,3 +530,57 @@ def test_a_signal_handler_that_writes_in_the_middle_of_a_read_is_refused(pool: P
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert all("this thread" in line for line in refused)
+
+
+def test_operators_compute_with_copies_and_store_in_place(pool: Pool) -> None:
+    with pool.transaction() as tx:
+        tx["n"], tx["w"] = 1, np.arange(4.0)
+        tx["n"] += 1
+        tx["w"] *= tx["n"]
+        tx["w"][1:3] -= 1
+        w = tx["w"]
+        assert tx["n"] == 2
+        assert tx["n"] + 1 == 3
+        assert int(tx["n"]) == 2
+        assert float(tx["n"]) == 2.0
+        assert list(range(tx["n"])) == [0, 1]
+        assert (w == [0, 1, 3, 6]).all()
+        assert (w != 1).tolist() == [True, False, True, True]
+        assert (-w).tolist() == [0, -1, -3, -6]
+        assert np.add.reduce(w) == 10
+        np.add(w, w, out=w)
+        w[w > 6] = 7
+    assert pool["n"] == 2
+    assert pool["w"].tolist() == [0, 2, 6, 7]
+
+
+def test_a_pool_is_a_mapping_and_itself(pool: Pool, folder: Path) -> None:
+    pool["a"], pool["b"] = 1, [2]
+    assert {name: list(np.ravel(value)) for name, value in pool.items()} == {"a": [1], "b": [2]}
+    assert pool.get("c", 5) == 5
+    with Pool(folder / "other") as other:
+        assert [pool, other].index(pool) == 0
+        assert [other, pool].index(pool) == 1
+        assert pool != other
+        assert len({pool, other}) == 2
+
+
+def test_who_waits_for_another_threads_transaction_can_be_interrupted(pool: Pool) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with pool.transaction():
+            begun.set()
+            end.wait(60)
+
+    with ThreadPoolExecutor(1) as threads:
+        holding = threads.submit(hold)
+        begun.wait()
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                pool["a"] = 1
+            assert not holding.done()
+        finally:
+            end.set()
+    assert "a" not in pool

@@ -160,16 +160,16 @@ fn read(pool: &Recorded) -> Result<(Contents, Stats), Error> {
         Ok::<_, Error>(KeptEntry { entry, extents })
     };
     let entries = pool.entries().into_iter().map(with_extents).collect::<Result<_, _>>()?;
+    let report = pool.verify()?;
+    if let Some(problem) = report.problems.first() {
+        return Err(Error::Corrupt(problem.clone()));
+    }
     let snapshot = pool.snapshot()?;
     let load = |at: u64| {
         let block = snapshot.block(at)?;
         let mut bytes = vec![0; block.bytes() as usize];
         snapshot.load(block, 0, &mut bytes).map(|()| (at, bytes))
     };
-    let report = pool.verify()?;
-    if let Some(problem) = report.problems.first() {
-        return Err(Error::Corrupt(problem.clone()));
-    }
     let blocks = report.blocks.into_iter().map(load).collect::<Result<_, _>>()?;
     let stats = pool.stats()?;
     let kept = Kept { commits: stats.commits, entries, blocks };

@@ -1,5 +1,8 @@
 //! Telling a pool from an empty file, and making one of the other.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use crate::error::{Error, Result};
 use crate::file::MAX_POOL_BYTES;
 use crate::pool::Options;
@@ -26,6 +29,15 @@ pub fn is_new<R: Region>(region: &R) -> bool {
     region.load(0, &mut first);
     let blank = region.len() == PAGE && first == [0; PAGE as usize];
     blank || (first.starts_with(CREATING) && superblock(region).is_err())
+}
+
+/// The same of a file: an empty one, or one whose creation was cut.
+pub fn is_unfinished(file: &File) -> bool {
+    let mut magic = [0; CREATING.len()];
+    match file.read_exact_at(&mut magic, 0) {
+        Ok(()) => magic == *CREATING || magic == [0; CREATING.len()],
+        Err(_) => file.metadata().is_ok_and(|facts| facts.len() == 0),
+    }
 }
 
 /// Makes a pool of a region that is new. Cut by a crash, it leaves a region that is new again.

@@ -32,7 +32,7 @@ pub enum Error {
         advice: &'static str,
     },
     /// Another process, or this one, has the pool open.
-    #[error("the pool is open in {holder}; wait for it to end or stop it")]
+    #[error("the pool is open in {holder}; close it there, or wait for that to end")]
     Busy {
         /// Who holds it, in words.
         holder: String,

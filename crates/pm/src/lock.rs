@@ -108,7 +108,7 @@ impl Lock {
     #[cold]
     fn forked(&self) -> Error {
         let pid = self.owner_pid;
-        Error::Misuse(format!("a forked child of process {pid} cannot write its pool; write in the parent"))
+        Error::Misuse(format!("a forked child of process {pid} cannot use its pool; use it in the parent"))
     }
 
     #[cold]

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::alloc;
 use crate::catalog::{self, Entry, Index};
-use crate::creation::{create, is_new, superblock};
+use crate::creation::{create, is_new, is_unfinished, superblock};
 use crate::error::{Error, Result};
 use crate::extent::{Extent, FreeSpace};
 use crate::file::MappedFile;
@@ -99,28 +99,21 @@ impl Pool {
         }
         let (file, is_new) = open_or_create(path).map_err(|source| Error::Io { action: "opening the pool", source })?;
         let file = Arc::new(file);
-        let lock = locked(&file)?;
-        let pool = Self::from_locked(&file, lock, options, |error| {
-            // Nobody else can have made a pool of it: the lock is held still.
-            if is_new && matches!(error, Error::Durability { .. }) && is_blank_at(&file, path) {
-                let _ = std::fs::remove_file(path);
-            }
-        })?;
-        sync_folder(path)?;
-        Ok(pool)
+        let opened = Self::from_shared(file.clone(), options).and_then(|pool| sync_folder(path).map(|()| pool));
+        if is_new && opened.is_err() {
+            discard_unfinished(&file, path);
+        }
+        opened
     }
 
     /// Opens the pool behind a descriptor that is open for reading and writing; an empty file becomes a pool.
     pub fn from_file(file: File, options: Options) -> Result<Arc<Self>> {
-        let file = Arc::new(file);
-        let lock = locked(&file)?;
-        Self::from_locked(&file, lock, options, |_| {})
+        Self::from_shared(Arc::new(file), options)
     }
 
-    /// `refused` runs before the lock is let go.
-    fn from_locked(file: &Arc<File>, lock: Lock, options: Options, refused: impl Fn(&Error)) -> Result<Arc<Self>> {
-        let region = MappedFile::map(file.clone(), options.flush, options.require).inspect_err(refused)?;
-        Self::with_region(region, Some(lock), options)
+    fn from_shared(file: Arc<File>, options: Options) -> Result<Arc<Self>> {
+        let lock = locked(&file)?;
+        Self::with_region(MappedFile::map(file, options.flush, options.require)?, Some(lock), options)
     }
 
     /// What lies under the pool.
@@ -339,6 +332,15 @@ impl<R: Region> Pool<R> {
     }
 }
 
+impl<R: Region> Drop for Pool<R> {
+    fn drop(&mut self) {
+        // A pool that is closed is nobody's. If this is not the one that has it open, it stays as it is.
+        if self.lock.as_ref().is_some_and(|lock| lock.assert_owner().is_ok()) && self.check_session().is_ok() {
+            self.region.store(SESSION_OFFSET, &[0; 8]);
+        }
+    }
+}
+
 /// The extents of all entries.
 pub fn extents(index: &Index) -> impl Iterator<Item = Extent> {
     index.iter().flat_map(|located| located.entry.extents.iter().copied())
@@ -369,10 +371,14 @@ fn locked(file: &Arc<File>) -> Result<Lock> {
     Lock::take(file.clone())
 }
 
-/// Whether a path still names this file, and nothing is in it.
-fn is_blank_at(file: &File, path: &Path) -> bool {
+/// Removes the file of a creation that failed, unless somebody else has made a pool of it meanwhile.
+fn discard_unfinished(file: &Arc<File>, path: &Path) {
+    let Ok(_lock) = locked(file) else { return };
     let same = |facts: &Metadata, there: &Metadata| (facts.dev(), facts.ino()) == (there.dev(), there.ino());
-    matches!((file.metadata(), path.metadata()), (Ok(facts), Ok(there)) if facts.len() == 0 && same(&facts, &there))
+    let there = matches!((file.metadata(), path.metadata()), (Ok(facts), Ok(there)) if same(&facts, &there));
+    if there && is_unfinished(file) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// Makes a new file's name durable: that of the file itself, not of a link to it.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::{ArcMutexGuard, ArcRwLockWriteGuard, Mutex, RawMutex, RawRwLock, RwLock};
 
@@ -41,10 +42,28 @@ impl<R: Region> Pool<R> {
     /// # Errors
     /// This thread runs one already: transactions are not nested (`Error::Misuse`). This process may not write the pool.
     pub fn transaction(self: &Arc<Self>) -> Result<Transaction<R>> {
+        let thread = self.check_thread()?;
+        self.begin(thread, Mutex::lock_arc(&self.writer))
+    }
+
+    /// The same, unless another one runs for as long as that: `None` then.
+    ///
+    /// # Errors
+    /// As `transaction`.
+    pub fn transaction_within(self: &Arc<Self>, patience: Duration) -> Result<Option<Transaction<R>>> {
+        let thread = self.check_thread()?;
+        let writer = Mutex::try_lock_arc_for(&self.writer, patience);
+        writer.map(|writer| self.begin(thread, writer)).transpose()
+    }
+
+    fn check_thread(&self) -> Result<usize> {
         self.check_owner()?;
         let thread = this_thread();
         self.refuse_nested(thread)?;
-        let writer = Mutex::lock_arc(&self.writer);
+        Ok(thread)
+    }
+
+    fn begin(self: &Arc<Self>, thread: usize, writer: ArcMutexGuard<RawMutex, Writer>) -> Result<Transaction<R>> {
         self.check_usable()?;
         self.check_alone(&writer)?;
         self.writing_thread.store(thread, Ordering::Relaxed);

@@ -70,7 +70,7 @@ fn a_child_that_tries_to_write() {
     let pool = Pool::open(&path, OPTIONS).unwrap();
     put(&pool).unwrap();
     let ours = std::process::id();
-    let told = |error: Error| error.to_string().starts_with(&format!("a forked child of process {ours} cannot write"));
+    let told = |error: Error| error.to_string().starts_with(&format!("a forked child of process {ours} cannot use"));
     let inherited = pool.clone();
     let status = again::in_child(|| {
         assert!(put(&inherited).is_err_and(told) && inherited.transaction().err().is_some_and(told));

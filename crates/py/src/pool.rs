@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use plinius_pm::{Durability, Entry, Error, Flush, Options, Pool as CorePool, Status};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -16,6 +17,9 @@ use crate::transaction::Transaction;
 
 /// An entry of the catalog: name, public bytes, extents as (offset, bytes).
 type EntryTuple = (String, Vec<u8>, Vec<(u64, u64)>);
+
+/// How long a thread waits for another one's transaction before it looks at its signals.
+const TURN: Duration = Duration::from_millis(100);
 
 /// An open pool.
 #[pyclass(frozen, module = "plinius._core")]
@@ -111,8 +115,13 @@ impl Pool {
     /// Begins a transaction, as soon as no other one runs.
     pub fn transaction(&self, py: Python<'_>) -> PyResult<Transaction> {
         let pool = self.open(py)?;
-        let begun = py.detach(|| pool.transaction());
-        begun.map(Transaction::new).map_err(|error| errors::pool(py, error))
+        loop {
+            let begun = py.detach(|| pool.transaction_within(TURN)).map_err(|error| errors::pool(py, error))?;
+            if let Some(begun) = begun {
+                return Ok(Transaction::new(begun));
+            }
+            py.check_signals()?; // Whoever waits for another thread can be interrupted.
+        }
     }
 
     /// Begins to read the committed state.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from plinius import _core
 from plinius.errors import PoolError
@@ -17,12 +19,13 @@ from plinius.pool.reading import Array, StoredArray, memory_of, read_array, read
 from plinius.pool.values import ArrayType
 
 
-class PersistentArray:
+class PersistentArray(NDArrayOperatorsMixin):
     """An array in the pool, for as long as its transaction lasts.
 
     ``a[index]`` is a private copy of just that part; ``a[index] = value`` stores just that part, and is undone when the
     transaction is. Indexes mean what they mean in NumPy, also integer arrays and masks; the name of a record's field
-    stands alone, as in ``a["x"]``. ``numpy.asarray(a)`` is a private copy of all.
+    stands alone, as in ``a["x"]``. ``numpy.asarray(a)`` is a private copy of all. Arithmetic and comparisons are
+    NumPy's, on a private copy; in place (``a += 1``) they store.
     """
 
     def __init__(self, changes: Changes, stored: StoredArray) -> None:
@@ -61,6 +64,26 @@ class PersistentArray:
 
     def __bool__(self) -> bool:
         return bool(np.asarray(self))
+
+    def __int__(self) -> int:
+        return int(np.asarray(self))
+
+    def __float__(self) -> float:
+        return float(np.asarray(self))
+
+    def __index__(self) -> int:
+        return operator.index(np.asarray(self))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        out = options.pop("out", ())
+        copies = [np.asarray(one) if isinstance(one, PersistentArray) else one for one in (*inputs, *out)]
+        if out:
+            options["out"] = tuple(copies[len(inputs) :])
+        result = getattr(ufunc, method)(*copies[: len(inputs)], **options)
+        for handle, computed in zip(out, options.get("out", ()), strict=True):
+            if isinstance(handle, PersistentArray):
+                handle[...] = computed
+        return out[0] if len(out) == 1 else out or result
 
     def __iter__(self) -> Iterator[Any]:
         return iter(np.asarray(self))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -47,7 +47,7 @@ class PoolStats:
     lists: int
 
 
-class Pool:
+class Pool(Mapping[str, Any]):
     """An open pool; this process is its only writer.
 
     It maps names to values: ``pool["w"]`` is a private copy of the last committed state, an array or a list of arrays,
@@ -160,19 +160,21 @@ class Pool:
         with naming(self.path), self.core.snapshot() as snapshot:
             return isinstance(name, str) and snapshot.entry(entry_name(name)) is not None
 
-    def keys(self) -> list[str]:
-        """The names of all values, sorted."""
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> list[str]:
         with naming(self.path), self.core.snapshot() as snapshot:
             return user_names(snapshot.names())
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
-
     def __bool__(self) -> bool:
         return not self.core.closed
+
+    __eq__ = object.__eq__  # a pool is itself, whatever another one holds
+    __hash__ = object.__hash__
 
     def verify(self) -> list[str]:
         """Looks the whole pool over, and says what is wrong with it; nothing is, when the list is empty.
