@@ -17,6 +17,7 @@ mod holes;
 mod lock;
 mod log;
 mod medium;
+mod opening;
 mod persist;
 mod pool;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod romulus;
 mod scratch;
 mod sigbus;
 mod snapshot;
+mod standing;
 mod status;
 mod superblock;
 mod transaction;

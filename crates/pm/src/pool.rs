@@ -1,24 +1,24 @@
 //! The pool: opening, creating, recovering, growing, and bulk space.
 
-use std::fs::{File, Metadata, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::alloc;
 use crate::catalog::{self, Entry, Index};
-use crate::creation::{create, is_new, is_unfinished, superblock};
+use crate::creation::{create, is_new, superblock};
 use crate::error::{Error, Result};
 use crate::extent::{Extent, FreeSpace};
 use crate::file::MappedFile;
 use crate::holes::Holes;
 use crate::lock::{self, Lock};
 use crate::medium::{Durability, Medium};
+use crate::opening::{discard_unfinished, locked, open_or_create, sync_folder};
 use crate::persist::Flush;
-use crate::region::{Region, load_u64};
+use crate::region::Region;
 use crate::romulus::{self, Log};
 use crate::snapshot::Readers;
 use crate::superblock::{MAX_SEGMENTS, PAGE, SESSION_OFFSET, Superblock};
@@ -264,72 +264,6 @@ impl<R: Region> Pool<R> {
         space.layout = layout;
         Ok(())
     }
-
-    /// Refuses a forked child: the pool that it has inherited is its parent's.
-    #[inline]
-    pub(crate) fn check_owner(&self) -> Result<()> {
-        self.lock.as_ref().map_or(Ok(()), Lock::assert_owner)
-    }
-
-    /// Whether this process may write the pool at all.
-    pub(crate) fn check_usable(&self) -> Result<()> {
-        self.lock.as_ref().map_or(Ok(()), |lock| lock.assert_held(self.region.len()))?;
-        self.check_intact()
-    }
-
-    /// Whether what is known of the pool is true of it.
-    pub(crate) fn check_intact(&self) -> Result<()> {
-        self.region.check_whole()?;
-        if self.failed.load(Ordering::Acquire) {
-            let advice = "the medium failed, or somebody else wrote the pool; close it and open it again".to_owned();
-            return Err(Error::Misuse(advice));
-        }
-        Ok(())
-    }
-
-    /// Whether nobody else has opened the pool meanwhile: who lost the lock without noticing would destroy what the other
-    /// writes.
-    #[inline]
-    pub(crate) fn check_session(&self) -> Result<()> {
-        match &self.lock {
-            Some(lock) if load_u64(&self.region, SESSION_OFFSET) != lock.session() => self.not_alone(),
-            _ => Ok(()),
-        }
-    }
-
-    /// The same, and whether the heap counts the commits that this process knows of.
-    pub(crate) fn check_alone(&self, writer: &Writer) -> Result<()> {
-        self.check_session()?;
-        let commits = Half { region: &self.region, map: &writer.heap, twin: Twin::Main }.commits();
-        if commits == writer.commits { Ok(()) } else { self.not_alone() }
-    }
-
-    #[cold]
-    fn not_alone(&self) -> Result<()> {
-        self.region.check_whole()?;
-        let advice = "somebody else wrote the pool while it was open here; close it and open it again".to_owned();
-        Err(Error::Misuse(advice))
-    }
-
-    /// Remembers that the medium failed, and tells damage from an access that failed and so read junk.
-    pub(crate) fn note<T>(&self, result: Result<T>) -> Result<T> {
-        match &result {
-            Err(Error::Io { .. }) => self.failed.store(true, Ordering::Release),
-            Err(Error::Corrupt(_)) => self.region.check_whole()?,
-            _ => {}
-        }
-        result
-    }
-}
-
-impl<R: Region> Pool<R> {
-    /// Remembers that a commit or its undoing failed: nobody knows what the pool holds before it is opened again.
-    pub(crate) fn sealed_off<T>(&self, result: Result<T>) -> Result<T> {
-        if result.is_err() {
-            self.failed.store(true, Ordering::Release);
-        }
-        self.note(result)
-    }
 }
 
 impl<R: Region> Drop for Pool<R> {
@@ -344,48 +278,4 @@ impl<R: Region> Drop for Pool<R> {
 /// The extents of all entries.
 pub fn extents(index: &Index) -> impl Iterator<Item = Extent> {
     index.iter().flat_map(|located| located.entry.extents.iter().copied())
-}
-
-/// Opens a file, and tells whether it was made just now.
-fn open_or_create(path: &Path) -> std::io::Result<(File, bool)> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    match options.clone().create_new(true).open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            // Also where a link leads to no file yet.
-            Ok((options.create(true).truncate(false).open(path)?, false))
-        }
-        made => Ok((made?, true)),
-    }
-}
-
-/// Takes the lock of a file that can be a pool.
-fn locked(file: &Arc<File>) -> Result<Lock> {
-    let facts = file.metadata().map_err(|source| Error::Io { action: "looking at the pool", source })?;
-    if !facts.is_file() {
-        return Err(Error::NotAPool("it is not a regular file"));
-    }
-    if (1..PAGE).contains(&facts.len()) {
-        return Err(Error::NotAPool("it is too short"));
-    }
-    Lock::take(file.clone())
-}
-
-/// Removes the file of a creation that failed, unless somebody else has made a pool of it meanwhile.
-fn discard_unfinished(file: &Arc<File>, path: &Path) {
-    let Ok(_lock) = locked(file) else { return };
-    let same = |facts: &Metadata, there: &Metadata| (facts.dev(), facts.ino()) == (there.dev(), there.ino());
-    let there = matches!((file.metadata(), path.metadata()), (Ok(facts), Ok(there)) if same(&facts, &there));
-    if there && is_unfinished(file) {
-        let _ = std::fs::remove_file(path);
-    }
-}
-
-/// Makes a new file's name durable: that of the file itself, not of a link to it.
-fn sync_folder(path: &Path) -> Result<()> {
-    let synced = path.canonicalize().and_then(|path| {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        File::open(folder)?.sync_all()
-    });
-    synced.map_err(|source| Error::Io { action: "writing the pool's folder to its medium", source })
 }
