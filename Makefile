@@ -21,7 +21,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test check kills crash-campaign crash-mutants dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
+.PHONY: help setup demo test test-frameworks check kills crash-campaign crash-mutants dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -38,6 +38,10 @@ test: setup ## Rust tests, then pytest
 # Without the binding: its test program would need libpython to link with, and pytest tests it through the module.
 	@cargo test --workspace --exclude plinius-py --locked --offline --quiet
 	@$(PYTHON_OF_VENV) -m pytest $(PYTEST_ARGS)
+
+test-frameworks: ## the examples of other frameworks (Lightning, Transformers, Keras, JAX, ...), killed and resumed
+	@scripts/setup.sh frameworks
+	@$(PYTHON_OF_VENV) -m pytest tests/frameworks $(PYTEST_ARGS)
 
 check: setup ## format, lints, types, the stub, import contracts, pins, clippy
 	@.venv/bin/ruff format --check .

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv ready: the pinned packages, PyTorch, the compiled core. `make` runs it before everything else.
+# Makes .venv ready: the pinned packages, PyTorch, the compiled core. `make` runs it before everything else. With the word
+# `frameworks` it installs the other frameworks' packages too, for `make test-frameworks`.
 #
-# Each of its two steps keeps a stamp in .venv with a digest of what the step was made from, so that it does nothing
+# Each of its steps keeps a stamp in .venv with a digest of what the step was made from, so that it does nothing
 # while that is unchanged. Digests and not file times: a checkout changes times, and a deleted file has none. A stamp is
 # removed before its step begins and written when all of it is done, so that a failed or interrupted step runs again.
 #
@@ -13,6 +14,7 @@ readonly venv=.venv
 readonly venv_python=$venv/bin/python
 readonly environment_stamp=$venv/.plinius-environment
 readonly core_stamp=$venv/.plinius-core
+readonly frameworks_stamp=$venv/.plinius-frameworks
 readonly cpu_index=https://download.pytorch.org/whl/cpu
 torch_version=$(sed -n 's/^torch==//p' constraints.txt)
 readonly torch_version
@@ -216,6 +218,19 @@ prepare_environment() {
     echo "$digest" >"$environment_stamp"
 }
 
+prepare_frameworks() {
+    local digest
+    digest=$(digest_of constraints-frameworks.txt "$environment_stamp")
+    if holds "$frameworks_stamp" "$digest"; then
+        return
+    fi
+    rm -f "$frameworks_stamp"
+    say "installing the frameworks' packages (about 500 MB)"
+    pip install --quiet --no-deps --requirement constraints-frameworks.txt ||
+        die "cannot install the frameworks' packages: see pip's message above, then run make again"
+    echo "$digest" >"$frameworks_stamp"
+}
+
 # --- The core --------------------------------------------------------------------------------------------------------
 
 core_sources() {
@@ -263,3 +278,6 @@ PATH=${PATH//"$PWD/$venv/bin:"/}
 
 prepare_environment
 prepare_core
+if [ "${1:-}" = frameworks ]; then
+    prepare_frameworks
+fi
