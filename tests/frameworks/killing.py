@@ -1,7 +1,7 @@
-"""Runs an example, kills it with SIGKILL in the middle of its training, and runs it again, until it is done.
+"""Runs an example, kills it with SIGKILL in the middle of its training, and runs it again until it is done.
 
-An example takes ``--pool PATH --key PATH --output PATH``, and ``--steps N``. It prints ``step N`` (flushed) once step N is durable, and
-at its end writes what the training has come to into the output, in bytes that are equal for equal states.
+An example takes ``--pool PATH --key PATH --output PATH`` and ``--steps N``. It prints ``step N``, flushed, once that
+step is durable, and at its end writes what the training has come to into the output: equal bytes for equal states.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ class Example:
     options: tuple[str, ...] = ()
 
     def run(self, name: str, kill_after: int | None = None) -> list[int]:
-        """Runs it on the pool of this name; killed within moments of reporting so many steps. Returns what it reported."""
+        """Runs it on the pool of this name and returns the steps that it reported.
+
+        Args:
+            name: Of the pool, the output and the log.
+            kill_after: It is killed within moments of reporting so many steps; without it, it ends by itself.
+        """
         where = ["--pool", self.folder / f"{name}.pool", "--key", self.key, "--output", self.folder / f"{name}.out"]
         command = [sys.executable, EXAMPLES / self.script, *where, "--steps", str(self.steps), *self.options]
         log = self.folder / f"{name}.log"
@@ -46,7 +51,7 @@ class Example:
                     reported.append(int(line.split()[1]))
                 if kill_after is not None and len(reported) >= kill_after:
                     try:
-                        process.wait(random.uniform(0, 0.05))
+                        process.wait(random.uniform(0, 0.05))  # noqa: S311 (a moment, not a secret)
                     except subprocess.TimeoutExpired:
                         process.kill()
                     break

@@ -5,10 +5,12 @@
 
 mod aad;
 mod aead;
+mod fingerprint;
 mod key;
 
 pub use aad::Aad;
 pub use aead::{BulkKey, NONCE_BYTES, Nonce, TAG_BYTES, Tag};
+pub use fingerprint::{FINGERPRINT_BYTES, Fingerprint, Fingerprints};
 pub use key::{Cipher, JobKey, KEY_ID_BYTES, SALT_BYTES, Salt, random};
 
 /// The result of sealing or opening.
