@@ -21,7 +21,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test test-frameworks check kills crash-campaign crash-mutants dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
+.PHONY: help setup demo test test-frameworks check kills kills-overlap crash-campaign crash-mutants dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -55,6 +55,9 @@ check: setup ## format, lints, types, the stub, import contracts, pins, clippy
 
 kills: setup ## the campaign of 200 kills: enclave, host and both
 	@$(PYTHON_OF_VENV) -m pytest tests/crash/test_kills.py --kills 200
+
+kills-overlap: setup ## 500 kills of a training that saves in the background
+	@$(PYTHON_OF_VENV) -m pytest -s tests/crash/test_overlap_kill.py --overlap-kills 500
 
 crash-campaign: ## every crash of every kind of transaction, then 10 million different crashes of random ones
 	@cargo run --quiet --release --locked --package plinius-explore -- campaign 10000000 1

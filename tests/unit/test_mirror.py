@@ -217,7 +217,7 @@ def test_status_and_manifest_count_versions_and_restores(path: Path, key: Key) -
 def test_options_out_of_range_are_refused(path: Path, key: Key) -> None:
     array = [np.zeros(1)]
     with Pool(path) as pool:
-        for options in ({"every": 0}, {"keep": 2}, {"name": ""}, {"name": "x" * 201}):
+        for options in ({"every": 0}, {"keep": 0}, {"name": ""}, {"name": "x" * 201}):
             with pytest.raises(ConfigError, match=next(iter(options))):
                 Mirror(pool, key, **{"name": "m", "array": array, **options})
         with pytest.raises(ConfigError, match="needs state"):
@@ -369,7 +369,7 @@ def test_an_interrupt_between_the_commit_and_its_return_loses_nothing(
     training = Training(path, key)
     training.mirror.save(1)
     with monkeypatch.context() as patched:
-        patched.setattr("plinius.mirror.mirroring._core", SimpleNamespace(Writing=Interrupted))
+        patched.setattr("plinius.mirror.saving._core", SimpleNamespace(Writing=Interrupted))
         with pytest.raises(KeyboardInterrupt):
             training.mirror.save(2)
     assert training.mirror.save(2, force=True)

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use plinius_pm::Extent;
 use plinius_seal::{Aad, NONCE_BYTES, TAG_BYTES};
+use zeroize::Zeroize;
 
 use crate::error::{Error, Result};
 
@@ -18,6 +19,12 @@ pub trait Source: Sync {
     fn len(&self) -> usize;
     /// Copies `out.len()` bytes, starting at `at`; the range is inside.
     fn copy_out(&self, at: usize, out: &mut [u8]);
+    /// Shows `len` bytes, starting at `at`; the range is inside. A copy of them, unless they can be shown in their place.
+    fn look<T>(&self, at: usize, len: usize, see: impl FnOnce(&[u8]) -> T) -> T {
+        let mut copy = vec![0; len];
+        self.copy_out(at, &mut copy);
+        see(&copy)
+    }
     /// Whether there is nothing to seal.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -134,7 +141,7 @@ pub fn useful_threads(threads: usize, bytes: usize) -> usize {
 }
 
 /// Runs `work(worker's staging buffer, item)` for `0..items` on `threads` threads. The first error stops all of them;
-/// `done` runs in each thread at its end.
+/// `done` runs in each thread at its end, when its staging buffer has been wiped.
 pub fn in_parallel(
     items: usize,
     threads: usize,
@@ -156,6 +163,7 @@ pub fn in_parallel(
                 next.store(items, Ordering::Relaxed);
             }
         }
+        staging.zeroize();
         done();
     };
     std::thread::scope(|scope| {
@@ -165,4 +173,9 @@ pub fn in_parallel(
         worker();
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// The nth of equal parts: a nonce, a tag or a fingerprint of a chunk.
+pub fn part<const N: usize>(all: &[u8], index: usize) -> Option<[u8; N]> {
+    all.chunks_exact(N).nth(index)?.try_into().ok()
 }

@@ -15,6 +15,12 @@ pub enum Error {
     /// Sealed bytes did not open; the name says which.
     #[error("{0} does not open: its bytes were changed or cut, or this is not its key")]
     Refused(String),
+    /// A buffer was written while it was being sealed.
+    #[error(
+        "{0} was written while it was being saved, and that generation was given up; save it with wait=True, or give the \
+         mirror the optimizer that writes it"
+    )]
+    Written(String),
     /// The caller gave arguments that do not fit each other.
     #[error("{0}")]
     Misuse(String),

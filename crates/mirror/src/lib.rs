@@ -9,10 +9,12 @@ mod chunk;
 mod error;
 mod reading;
 mod records;
+mod watching;
 mod writing;
 
 pub use chunk::{BufferName, CHUNK_BYTES, Context, SealedBuffer, Source, Target};
 pub use error::{Error, Result};
 pub use reading::Reading;
 pub use records::{RecordReader, RecordShape, seal_records};
+pub use watching::{Watch, fingerprints};
 pub use writing::Writing;

@@ -2,10 +2,9 @@
 
 use plinius_pm::{Extent, Pool};
 use plinius_seal::{BulkKey, JobKey, NONCE_BYTES, Salt, TAG_BYTES};
-use zeroize::Zeroize;
 
 use crate::chunk::{
-    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Target, chunks, in_parallel, useful_threads,
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Target, chunks, in_parallel, part, useful_threads,
 };
 use crate::error::{Error, Result};
 use crate::writing::manifest_name;
@@ -45,7 +44,6 @@ impl Reading {
                 let (name, sealed, target) = &buffers[work[item].buffer];
                 self.open_chunk(pool, &self.context, name, sealed, work[item], staging)?;
                 target.copy_in(work[item].at, &staging[..work[item].len]);
-                staging.zeroize();
                 Ok(())
             },
             || {},
@@ -98,8 +96,4 @@ fn checked_length(pool: &Pool, extent: Extent) -> Result<usize> {
     let refused = || Error::Refused("the manifest".into());
     let len = usize::try_from(extent.bytes).map_err(|_| refused())?;
     if extent.bytes <= pool_bytes { Ok(len) } else { Err(refused()) }
-}
-
-fn part<const N: usize>(all: &[u8], index: usize) -> Option<[u8; N]> {
-    all.chunks_exact(N).nth(index)?.try_into().ok()
 }

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plinius_pm::{Entry, Extent, MappedFile, Pool, Region, Reserved};
-use plinius_seal::{BulkKey, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
-use zeroize::Zeroize;
+use plinius_seal::{BulkKey, Fingerprints, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
 
-use crate::chunk::{BufferName, CHUNK_BYTES, Context, SealedBuffer, Source, chunks, in_parallel, useful_threads};
+use crate::chunk::{
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Source, chunks, in_parallel, part, useful_threads,
+};
 use crate::error::{Error, Result};
+use crate::watching::{Notes, Watch};
 
 /// A write attempt. Dropped without `commit`, it leaves nothing behind: its extents are free again.
 pub struct Writing<R: Region = MappedFile> {
@@ -39,13 +41,38 @@ impl<R: Region> Writing<R> {
     /// Seals buffers into free extents.
     pub fn seal<S: Source>(&mut self, buffers: &[(BufferName, S)], threads: usize) -> Result<Vec<SealedBuffer>> {
         let context = self.context.clone();
-        self.seal_as(&context, buffers, threads)
+        self.seal_as(&context, buffers, threads, |_, _| Ok(()))
+    }
+
+    /// Seals buffers and watches them: returns what was sealed with its fingerprints.
+    ///
+    /// # Errors
+    /// What was sealed of a buffer is not what was expected of it (`Error::Written`).
+    pub fn seal_watched<S: Source>(
+        &mut self,
+        buffers: &[(BufferName, S)],
+        watches: &[Watch],
+        prints: &Fingerprints,
+        threads: usize,
+    ) -> Result<Vec<(SealedBuffer, Vec<u8>)>> {
+        let context = self.context.clone();
+        let noted = Notes::new(buffers, watches);
+        let sealed = self.seal_as(&context, buffers, threads, |chunk, bytes| match &watches[chunk.buffer] {
+            Watch::Not => Ok(()),
+            Watch::Note => {
+                noted.put(chunk, prints.of(bytes)?);
+                Ok(())
+            }
+            Watch::Expect(expected) if part(expected, chunk.index) == Some(prints.of(bytes)?) => Ok(()),
+            Watch::Expect(_) => Err(Error::Written(buffers[chunk.buffer].0.name.clone())),
+        })?;
+        Ok(sealed.into_iter().zip(noted.finish()).collect())
     }
 
     /// Seals the manifest, under a purpose of its own.
     pub fn seal_manifest<S: Source>(&mut self, manifest: S) -> Result<SealedBuffer> {
         let context = Context { purpose: "manifest", ..self.context.clone() };
-        let sealed = self.seal_as(&context, &[(manifest_name(), manifest)], 1)?;
+        let sealed = self.seal_as(&context, &[(manifest_name(), manifest)], 1, |_, _| Ok(()))?;
         sealed.into_iter().next().ok_or_else(|| Error::Misuse("there is no manifest".into()))
     }
 
@@ -60,10 +87,11 @@ impl<R: Region> Writing<R> {
         context: &Context,
         buffers: &[(BufferName, S)],
         threads: usize,
+        watch: impl Fn(Chunk, &[u8]) -> Result<()> + Sync,
     ) -> Result<Vec<SealedBuffer>> {
         let sizes: Vec<u64> = buffers.iter().map(|(_, source)| source.len() as u64).filter(|len| *len > 0).collect();
         let reserved = self.pool.reserve(&sizes)?;
-        let sealed = self.seal_into(context, &reserved, buffers, threads)?;
+        let sealed = self.seal_into(context, &reserved, buffers, threads, watch)?;
         self.reserved = Some(match self.reserved.take() {
             Some(before) => before.join(reserved),
             None => reserved,
@@ -77,6 +105,7 @@ impl<R: Region> Writing<R> {
         reserved: &Reserved<R>,
         buffers: &[(BufferName, S)],
         threads: usize,
+        watch: impl Fn(Chunk, &[u8]) -> Result<()> + Sync,
     ) -> Result<Vec<SealedBuffer>> {
         let work = chunks(buffers.iter().map(|(_, source)| source.len()));
         let slots = slots(buffers.iter().map(|(_, source)| source.len()));
@@ -90,9 +119,10 @@ impl<R: Region> Writing<R> {
                 let (name, source) = &buffers[chunk.buffer];
                 staging.resize(chunk.len, 0);
                 source.copy_out(chunk.at, staging);
+                // What is sealed is what was looked at: both are this private copy.
+                watch(chunk, staging)?;
                 let aad = name.aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
-                let sealed = self.key.seal(&aad, staging);
-                let sealed = sealed.inspect_err(|_| staging.zeroize())?;
+                let sealed = self.key.seal(&aad, staging)?;
                 reserved.write(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging)?;
                 results.lock().unwrap_or_else(PoisonError::into_inner)[item] = sealed;
                 Ok(())

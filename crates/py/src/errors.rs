@@ -57,6 +57,7 @@ pub fn mirror(py: Python<'_>, error: MirrorError) -> PyErr {
         MirrorError::Pool(error) => pool(py, error),
         MirrorError::Seal(error) => seal(py, error),
         MirrorError::Refused(_) => say(py, "IntegrityError", error.to_string()),
+        MirrorError::Written(_) => say(py, "ConfigError", error.to_string()),
         MirrorError::Misuse(_) => say(py, "PliniusError", error.to_string()),
     }
 }

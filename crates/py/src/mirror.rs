@@ -1,8 +1,11 @@
 //! `plinius._core.Writing` and `plinius._core.Reading`: one write attempt of a mirror, and opening one.
 
-use plinius_mirror::{BufferName, Context, Reading as CoreReading, SealedBuffer, Writing as CoreWriting};
+use plinius_mirror::{
+    BufferName, Context, Reading as CoreReading, SealedBuffer, Watch, Writing as CoreWriting, fingerprints,
+};
 use plinius_pm::{Entry, Extent};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use plinius_seal::Fingerprints as CoreFingerprints;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
@@ -14,8 +17,11 @@ use crate::pool::Pool;
 /// A sealed buffer: offset and length of its extent (zeros for an empty buffer), nonces, tags.
 type SealedTuple<'py> = (u64, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 type SealedVecs = (u64, u64, Vec<u8>, Vec<u8>);
-/// Name, dtype, shape and memory.
-type SourceTuple<'py> = (String, String, Vec<u64>, Bound<'py, PyAny>);
+/// Name, dtype, shape, memory, and what is done about fingerprints: None, nothing; no bytes, they are noted; else they must
+/// be these.
+type SourceTuple<'py> = (String, String, Vec<u64>, Bound<'py, PyAny>, Option<Vec<u8>>);
+/// A sealed buffer and the fingerprints that were noted.
+type WatchedTuple<'py> = (SealedTuple<'py>, Bound<'py, PyBytes>);
 /// Name, dtype, shape, sealed buffer and memory.
 type TargetTuple<'py> = (String, String, Vec<u64>, SealedVecs, Bound<'py, PyAny>);
 
@@ -60,15 +66,20 @@ impl Writing {
         &mut self,
         py: Python<'py>,
         buffers: Vec<SourceTuple<'py>>,
+        prints: &Fingerprints,
         threads: usize,
-    ) -> PyResult<Vec<SealedTuple<'py>>> {
-        let borrow = |(name, dtype, shape, memory): SourceTuple<'py>| {
-            Ok((BufferName { name, dtype, shape }, Borrowed::read(&memory)?))
+    ) -> PyResult<Vec<WatchedTuple<'py>>> {
+        let borrow = |(name, dtype, shape, memory, watch): SourceTuple<'py>| {
+            let watch =
+                watch.map_or(Watch::Not, |known| if known.is_empty() { Watch::Note } else { Watch::Expect(known) });
+            Ok(((BufferName { name, dtype, shape }, Borrowed::read(&memory)?), watch))
         };
-        let buffers = buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?;
+        let (buffers, watches): (Vec<_>, Vec<_>) =
+            buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?.into_iter().unzip();
         let writing = self.current()?;
-        let sealed = py.detach(|| writing.seal(&buffers, threads)).map_err(|error| errors::mirror(py, error))?;
-        Ok(sealed.into_iter().map(|sealed| tuple(py, &sealed)).collect())
+        let sealed = py.detach(|| writing.seal_watched(&buffers, &watches, &prints.0, threads));
+        let sealed = sealed.map_err(|error| errors::mirror(py, error))?;
+        Ok(sealed.into_iter().map(|(sealed, noted)| (tuple(py, &sealed), PyBytes::new(py, &noted))).collect())
     }
 
     fn seal_manifest<'py>(&mut self, py: Python<'py>, manifest: &Bound<'py, PyBytes>) -> PyResult<SealedTuple<'py>> {
@@ -95,6 +106,35 @@ impl Writing {
 
 fn ended() -> PyErr {
     PyRuntimeError::new_err("this attempt has ended")
+}
+
+/// Fingerprints under a key of their own, by which memory is known to be unchanged.
+#[pyclass(frozen, module = "plinius._core")]
+pub struct Fingerprints(CoreFingerprints);
+
+#[pymethods]
+impl Fingerprints {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        CoreFingerprints::new().map(Self).map_err(|error| errors::seal(py, error))
+    }
+
+    /// Those of several buffers, sixteen bytes for each 256 KiB.
+    fn of<'py>(
+        &self,
+        py: Python<'py>,
+        memories: Vec<Bound<'py, PyAny>>,
+        threads: usize,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let memories = memories.iter().map(Borrowed::read).collect::<PyResult<Vec<_>>>()?;
+        let found =
+            py.detach(|| fingerprints(&self.0, &memories, threads)).map_err(|error| errors::mirror(py, error))?;
+        Ok(found.iter().map(|prints| PyBytes::new(py, prints)).collect())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("fingerprints are not pickled: they mean nothing elsewhere"))
+    }
 }
 
 /// The opening of what one attempt wrote.

@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn each_key_is_another() {
-        let prints = [Fingerprints::new().unwrap(), Fingerprints::new().unwrap()].map(|one| one.of(b"weights").unwrap());
+        let prints =
+            [Fingerprints::new().unwrap(), Fingerprints::new().unwrap()].map(|one| one.of(b"weights").unwrap());
         assert_ne!(prints[0], prints[1]);
     }
 }

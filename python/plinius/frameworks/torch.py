@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -166,6 +166,37 @@ def lies_in(tensor: torch.Tensor, storages: set[int]) -> bool:
 def is_optimizer(value: object) -> bool:
     """Tells whether a value is an optimizer."""
     return isinstance(value, torch.optim.Optimizer)
+
+
+def tensors_of_optimizer(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Returns what an optimizer's step writes: its parameters and the tensors of its state."""
+    found = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    states: list[Any] = list(optimizer.state.values())
+    while states:
+        value = states.pop()
+        if isinstance(value, dict):
+            states.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            states.extend(value)
+        elif type(value) in _PLAIN:
+            found.append(value)
+    return [tensor for tensor in found if type(tensor) in _PLAIN]
+
+
+def tensors_of_module(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Returns a module's parameters and buffers."""
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if type(tensor) in _PLAIN]
+
+
+def before_step(optimizer: torch.optim.Optimizer, wait: Callable[[], None]) -> Callable[[], None] | None:
+    """Lets something be waited for before each step of an optimizer.
+
+    Returns:
+        What undoes that; ``None`` where the class has a ``step`` of its own that runs no hooks.
+    """
+    if not getattr(type(optimizer).step, "hooked", False):
+        return None
+    return optimizer.register_step_pre_hook(lambda *_: wait()).remove
 
 
 def parameter_shapes(optimizer: torch.optim.Optimizer) -> list[Node]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from plinius import _core
-from plinius.errors import IntegrityError
+from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror.manifest import (
     Head,
     Manifest,
+    PublicGeneration,
     SealedAt,
     WriteRecord,
     at,
@@ -73,31 +74,52 @@ def public_mirrors(entries: Sequence[tuple[str, bytes, int]]) -> Iterator[Public
 
 @dataclass(frozen=True)
 class Committed:
-    """A committed generation, verified: what was just written, or what was found and opened."""
+    """A committed generation, verified: what was just written, or what was found and opened.
+
+    Attributes:
+        head: The public head of all generations that the pool keeps.
+        manifest: Of this one.
+        digest: Of that manifest.
+        extents: Those of the catalog entry, which all generations share.
+        number: Which one of the head's generations it is; 0 is the newest.
+        newest: Version and digest of the newest one.
+    """
 
     head: Head
     manifest: Manifest
     digest: bytes
     extents: list[tuple[int, int]]
+    number: int
+    newest: tuple[int, bytes]
 
     def sealed(self, place: SealedAt) -> Sealed:
         """What the core needs to open a buffer of this generation."""
-        return _locate(self.head, self.extents, place)
+        return _locate(self.head.generations[self.number], self.extents, place)
+
+    def older(self) -> list[tuple[PublicGeneration, bytes]]:
+        """The kept generations before this one, newest first, with the digests by which its manifest names them."""
+        return list(zip(self.head.generations[self.number + 1 :], self.manifest.kept, strict=False))
 
 
 class Extents:
-    """Collects the extents of a generation, in the order in which its manifest counts them."""
+    """Collects extents, each once, and numbers them: those of a generation, or of the entry that holds several."""
 
     def __init__(self) -> None:
-        self.items: list[tuple[int, int]] = []
+        self._numbers: dict[tuple[int, int], int] = {}
+
+    @property
+    def items(self) -> list[tuple[int, int]]:
+        """The extents, by their numbers."""
+        return list(self._numbers)
+
+    def number(self, extent: tuple[int, int]) -> int:
+        """The number of an extent, which is a new one if it was not there."""
+        return self._numbers.setdefault(extent, len(self._numbers))
 
     def add(self, sealed: Sealed) -> SealedAt:
-        """Counts the extent of a buffer that the core has sealed."""
+        """Counts the extent of a sealed buffer."""
         offset, length, nonces, tags = sealed
-        if length == 0:
-            return SealedAt(None, nonces, tags)
-        self.items.append((offset, length))
-        return SealedAt(len(self.items) - 1, nonces, tags)
+        return SealedAt(self.number((offset, length)) if length else None, nonces, tags)
 
 
 def entry_name(name: str) -> str:
@@ -114,6 +136,18 @@ def public_head(pool: Pool, name: str) -> Head | None:
 
 def newest(pool: Pool, key: Key, name: str) -> Committed | None:
     """Finds the newest generation and opens its manifest."""
+    return opened(pool, key, name)
+
+
+def opened(pool: Pool, key: Key, name: str, step: int | None = None) -> Committed | None:
+    """Finds the generation of a step, the newest one without a step, and opens its manifest.
+
+    An older one counts only if the newest one names it by its digest.
+
+    Raises:
+        ConfigError: The pool keeps no generation of that step.
+        IntegrityError: Something was changed, or this is not its key.
+    """
     entry = pool.core.entry(entry_name(name))
     if entry is None:
         return None
@@ -121,20 +155,38 @@ def newest(pool: Pool, key: Key, name: str) -> Committed | None:
     head = parse_head(bytes(meta))
     if head.key_id != bytes(key.core.id):
         raise IntegrityError(f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}")
-    latest = head.generations[0]
-    opened = reading(pool, key, head, name, latest.written)
-    plaintext = opened.open_manifest(_locate(head, extents, latest.manifest))
+    manifest, found = _open_manifest(pool, key, name, head, extents, 0)
+    newest = (manifest.version, found)
+    if step is None or manifest.step == step:
+        return Committed(head, manifest, found, extents, 0, newest)
+    steps = [generation.written.step for generation in head.generations]
+    if step not in steps:
+        kept = ", ".join(map(str, steps))
+        raise ConfigError(f"the mirror {name!r} keeps no generation of step {step}; it has {kept}")
+    number = steps.index(step)
+    older, found = _open_manifest(pool, key, name, head, extents, number)
+    if manifest.kept[number - 1 : number] != [found]:
+        raise IntegrityError(f"the generation of step {step} is none that the newest one names: it was changed")
+    return Committed(head, older, found, extents, number, newest)
+
+
+def _open_manifest(
+    pool: Pool, key: Key, name: str, head: Head, extents: list[tuple[int, int]], number: int
+) -> tuple[Manifest, bytes]:
+    """Opens the manifest of one of the generations, and returns its digest too."""
+    public = head.generations[number]
+    plaintext = reading(pool, key, head, name, public.written).open_manifest(_locate(public, extents, public.manifest))
     manifest = parse_manifest(plaintext)
-    named = (latest.written.version, latest.written.step, latest.epoch, head.cipher)
+    named = (public.written.version, public.written.step, public.epoch, head.cipher)
     if (manifest.version, manifest.step, manifest.epoch, key.cipher) != named:
         raise IntegrityError(f"the head of the mirror {name!r} contradicts its manifest: it was changed")
-    return Committed(head, manifest, digest(plaintext), extents)
+    return manifest, digest(plaintext)
 
 
-def _locate(head: Head, extents: list[tuple[int, int]], place: SealedAt) -> Sealed:
+def _locate(generation: PublicGeneration, extents: list[tuple[int, int]], place: SealedAt) -> Sealed:
     if place.extent is None:
         return (0, 0, place.nonces, place.tags)
-    index = at(head.generations[0].extents, place.extent, "extent")
+    index = at(generation.extents, place.extent, "extent")
     offset, length = at(extents, index, "extent")
     return (offset, length, place.nonces, place.tags)
 

@@ -7,6 +7,7 @@ it was sealed, and everything that matters is in the manifest once more.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ FORMAT_VERSION: Final = 1
 _MAX_HEAD_BYTES: Final = 1 << 24
 
 _T = TypeVar("_T")
+Facts: TypeAlias = Mapping[str, str | int | float | None]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 

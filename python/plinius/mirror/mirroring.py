@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import operator
 import os
-import secrets
-import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Final, TypeAlias
+from typing import Final
 
-from plinius import _core, state
+from plinius import state
 from plinius.errors import ConfigError, PliniusError, PoolError
-from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents, entry_name, newest, public_head, reading
-from plinius.mirror.manifest import (
-    FORMAT_VERSION,
-    BufferRecord,
-    Head,
-    Manifest,
-    PublicGeneration,
-    WriteRecord,
-    digest,
-    encode,
-)
+from plinius.mirror.generation import Committed, newest, opened, public_head, reading
+from plinius.mirror.manifest import Facts, Manifest
+from plinius.mirror.overlap import Flight, Gate, set_apart
+from plinius.mirror.saving import Plan, Saver
+from plinius.mirror.tracking import Tracker
 from plinius.pool import Pool, naming
 from plinius.seal import Key
 from plinius.state import Snapshot
-
-Facts: TypeAlias = Mapping[str, str | int | float | None]
 
 _MAX_NAME_BYTES: Final = 200
 _MAX_STEP: Final = 1 << 63
@@ -50,7 +40,9 @@ class Mirror:
         key: The job's key.
         name: Tells mirrors in one pool apart.
         every: ``save`` writes when the step is a multiple of this.
-        keep: How many generations the pool keeps; this release keeps one.
+        keep: How many generations the pool keeps; `restore` can be asked for any of them.
+        frozen: Modules and arrays of the state that do not change: they are sealed once and then only looked over,
+            every 64 saves and at `close`. One that has changed all the same is an error there.
         facts: What the job was started with: plain values, sealed with each generation, for `read_facts` to give back
             to whoever starts the job again.
         **state: Everything that training continues from, each part under its own name: objects with ``state_dict`` and
@@ -69,6 +61,7 @@ class Mirror:
         name: str,
         every: int = 1,
         keep: int = 1,
+        frozen: Iterable[object] = (),
         facts: Facts | None = None,
         **state: object,
     ) -> None:
@@ -76,8 +69,8 @@ class Mirror:
             raise TypeError("a mirror needs an open pool and a key: Mirror(Pool(path), Key.load(path), ...)")
         if every < 1:
             raise ConfigError(f"every={every}: mirror every step (1) or every few steps (2, 3, ...)")
-        if keep != 1:
-            raise ConfigError(f"keep={keep}: this release keeps one generation")
+        if keep < 1:
+            raise ConfigError(f"keep={keep}: keep one generation or more")
         if not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
             raise ConfigError(f"a mirror's name is printable text of 1 to {_MAX_NAME_BYTES} bytes, not {name!r}")
         if not state:
@@ -85,32 +78,38 @@ class Mirror:
         self.name = name
         self.every = every
         self._pool, self._key = pool, key
-        self._facts = dict(facts or {})
         self._state = state
+        self._threads = len(os.sched_getaffinity(0))
+        self._saver = Saver(pool, key, name, keep, dict(facts or {}), self._threads)
+        self._tracker = Tracker(frozen, self._threads)
         self._committed: Committed | None = None
-        self._attempted: Committed | None = None  # was being committed when something interrupted the save
+        self._flight: Flight | None = None
+        self._gate: Gate | None = None
         self._restored_facts: Facts | None = None
         self._snapshot: Snapshot | None = None  # of the last save: it makes the next one faster
         self._epoch = 1
         self._torn = False
-        self._threads = len(os.sched_getaffinity(0))
 
-    def restore(self) -> int | None:
+    def restore(self, step: int | None = None) -> int | None:
         """Puts the newest generation into the state (mirror in).
 
         Every name, dtype and shape is checked before anything is changed, and every chunk is verified before it
         reaches a tensor. When it fails midway, the arrays of the state are zeroed and `save` is refused.
+
+        Args:
+            step: Go back to the kept generation of this step. The next save gives the later ones up.
 
         Returns:
             The step after which the state was saved, or None when the pool holds no mirror of this name.
 
         Raises:
             IntegrityError: Bytes were changed, or this is not their key.
-            ConfigError: The state has other names, dtypes or shapes.
+            ConfigError: The state has other names, dtypes or shapes; or no generation of that step is kept.
             PoolError: The pool cannot be read.
         """
+        self.wait()
         with naming(self._pool.path):
-            found = newest(self._pool, self._key, self.name)
+            found = opened(self._pool, self._key, self.name, step)
         if found is None:
             return None
         self._warn(found.manifest)
@@ -129,7 +128,7 @@ class Mirror:
         """
         return self._restored_facts
 
-    def save(self, step: int, *, force: bool = False, overwrite: bool = False) -> bool:
+    def save(self, step: int, *, force: bool = False, overwrite: bool = False, wait: bool = True) -> bool:
         """Seals the state into the pool (mirror out); it is durable when this returns.
 
         Call it after ``optimizer.step()``: gradients are not state.
@@ -138,27 +137,48 @@ class Mirror:
             step: How many optimizer steps the state has behind it; above that of the last save.
             force: Save even if the step is no multiple of `every`: for the last step and a clean stop.
             overwrite: Start anew: what the pool holds of this name is given up.
+            wait: False: return at once, and go on in the background. What the optimizers of the state own is sealed in
+                its place while the next forward and backward pass run, and their next step waits for that; all else is
+                copied first. One such save is in flight at a time. If it fails, or somebody writes what it seals,
+                the next call of this mirror raises that; `latest_step` names what is durable.
 
         Returns:
-            Whether anything was written.
+            Whether anything is written.
 
         Raises:
             PoolError: The pool holds a mirror that was not restored here, or is in use, or failed; or a restore failed
                 midway and left no state to save.
             PoolFull: There is no room for one more generation; the last one is untouched.
-            ConfigError: The step is not above the latest, or a part of the state cannot be mirrored.
+            ConfigError: The step is not above the latest, or a part of the state cannot be mirrored, or was written
+                while it was being saved.
         """
         step = self._checked(step)
+        self.wait()
         if self._was_interrupted_at(step):
             return True
         self._refuse_lost_work(step, overwrite)
         if step % self.every and not force and not overwrite:
             return False
         before = None if overwrite else self._committed
-        with naming(self._pool.path):
-            self._committed = self._write(step, before)
-        self._attempted = None
+        self._snapshot = snapshot = state.capture(self._state, self._snapshot)
+        owned = state.owned(state.optimizers_in(self._state))
+        plan = Plan(step, self._epoch, snapshot.tree, self._tracker.plan(snapshot, before, owned), before)
+        if wait:
+            self._committed = self._saver.write(plan, self._tracker)
+        else:
+            self._take_off(plan, snapshot)
         return True
+
+    def wait(self) -> None:
+        """Waits until the save in flight, if there is one, is durable.
+
+        Raises:
+            PliniusError: It failed; nothing of it is in the pool.
+        """
+        flight = self._flight
+        if flight is not None:
+            flight.land()
+            self._flight = None
 
     def latest_step(self) -> int | None:
         """The step of the newest durable generation, verified; None when there is none."""
@@ -169,8 +189,20 @@ class Mirror:
         return self._committed.manifest.step
 
     def close(self) -> None:
-        """Lets go of the state. What was saved is durable already; the pool stays open."""
-        self._state, self._snapshot = {}, None
+        """Waits for the save in flight, looks frozen arrays over, and lets go of the state; the pool stays open.
+
+        Raises:
+            PliniusError: That save failed.
+            ConfigError: A frozen array has changed.
+        """
+        try:
+            self.wait()
+            if self._state and self._committed is not None and not self._torn:
+                self._tracker.check_frozen(self._state)
+        finally:
+            if self._gate is not None:
+                self._gate.close()
+            self._state, self._snapshot, self._gate, self._flight = {}, None, None, None
 
     def __enter__(self) -> Mirror:
         return self
@@ -210,66 +242,33 @@ class Mirror:
 
     def _was_interrupted_at(self, step: int) -> bool:
         """Whether the save of this very step was committed and then interrupted (Ctrl-C) before it was known here."""
-        attempted, self._attempted = self._attempted, None
+        attempted, self._saver.attempted = self._saver.attempted, None
         if attempted is None or public_head(self._pool, self.name) != attempted.head:
             return False
         self._committed = attempted
         return attempted.manifest.step == step
 
-    def _write(self, step: int, before: Committed | None) -> Committed:
-        self._snapshot = snapshot = state.capture(self._state, self._snapshot)
-        job_id = before.head.job_id if before else secrets.token_bytes(JOB_ID_BYTES)
-        version = before.manifest.version + 1 if before else 1
-        writing = _core.Writing(self._pool.core, self._key.core, job_id, self.name, (version, step))
-        try:
-            return self._seal(writing, snapshot, job_id, version, step, before.digest if before else b"")
-        except BaseException:
-            writing.abandon()
-            raise
+    def _take_off(self, plan: Plan, snapshot: Snapshot) -> None:
+        """Goes on in the background, with arrays that nobody writes before they are sealed."""
+        if self._gate is None:
+            self._gate = Gate(state.optimizers_in(self._state))
+        guarded = self._gate.guarded()
+        places = snapshot.places.items()
+        in_place = {id(place.buffer) for identity, place in places if identity in guarded and place.aliases}
+        private = {id(place.buffer) for _, place in places if not place.aliases}
+        items = set_apart(plan.items, in_place, private, self._tracker.prints, self._threads)
+        plan = Plan(plan.step, plan.epoch, plan.tree, items, plan.before)
 
-    def _seal(
-        self,
-        writing: _core.Writing,
-        snapshot: Snapshot,
-        job_id: bytes,
-        version: int,
-        step: int,
-        predecessor: bytes,
-    ) -> Committed:
-        sealed = writing.seal(
-            [(b.spec.name, b.spec.dtype, b.spec.shape, b.memory) for b in snapshot.buffers], self._threads
-        )
-        written = WriteRecord(version, step, writing.salt, writing.commitment)
-        extents = Extents()
-        records = [
-            BufferRecord(b.spec.name, b.spec.dtype, b.spec.shape, 0, extents.add(one))
-            for b, one in zip(snapshot.buffers, sealed, strict=True)
-        ]
-        manifest = Manifest(
-            format=FORMAT_VERSION,
-            version=version,
-            epoch=self._epoch,
-            step=step,
-            predecessor=predecessor,
-            anchored=None,
-            kept=[],
-            facts=self._facts,
-            environment=state.environment(),
-            writes=[written],
-            tree=snapshot.tree,
-            buffers=records,
-        )
-        plaintext = encode(manifest)
-        place = extents.add(writing.seal_manifest(plaintext))
-        generation = PublicGeneration(written, self._epoch, time.time_ns(), place, list(range(len(extents.items))))
-        head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [generation])
-        self._attempted = committed = Committed(head, manifest, digest(plaintext), extents.items)
-        writing.commit(entry_name(self.name), encode(head), extents.items)
-        return committed
+        def work(sealed: Callable[[], None]) -> None:
+            self._committed = self._saver.write(plan, self._tracker, sealed)
+
+        self._flight = Flight(work)
+        self._gate.hold_for(self._flight)
 
     def _open(self, found: Committed) -> None:
         specs = [state.BufferSpec(b.name, b.dtype, b.shape) for b in found.manifest.buffers]
         restoration = state.plan_restore(self._state, found.manifest.tree, specs)
+        self._tracker.forget()
         try:
             for index, write in enumerate(found.manifest.writes):
                 targets = [

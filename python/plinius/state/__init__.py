@@ -2,16 +2,21 @@
 
 from plinius.state.capture import capture
 from plinius.state.environment import differences, environment
+from plinius.state.owners import identities, optimizers_in, owned
 from plinius.state.restore import Restoration, plan_restore
-from plinius.state.snapshot import Buffer, BufferSpec, Snapshot
+from plinius.state.snapshot import Buffer, BufferSpec, Memory, Snapshot
 
 __all__ = [
     "Buffer",
     "BufferSpec",
+    "Memory",
     "Restoration",
     "Snapshot",
     "capture",
     "differences",
     "environment",
+    "identities",
+    "optimizers_in",
+    "owned",
     "plan_restore",
 ]

@@ -1,0 +1,61 @@
+//! Fingerprints of buffers, by which a later save knows that one is unchanged, and a save in the background that nobody
+//! wrote into what it sealed.
+
+use std::sync::{Mutex, PoisonError};
+
+use plinius_seal::{FINGERPRINT_BYTES, Fingerprint, Fingerprints};
+
+use crate::chunk::{BufferName, CHUNK_BYTES, Chunk, Source, chunks, in_parallel, useful_threads};
+use crate::error::Result;
+
+/// What is done about a buffer's fingerprints while it is sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing.
+    Not,
+    /// They are noted.
+    Note,
+    /// They must be these, sixteen bytes a chunk.
+    Expect(Vec<u8>),
+}
+
+/// The fingerprints of buffers as they are now, sixteen bytes a chunk.
+pub fn fingerprints<S: Source>(prints: &Fingerprints, sources: &[S], threads: usize) -> Result<Vec<Vec<u8>>> {
+    let work = chunks(sources.iter().map(Source::len));
+    let notes = Notes(sources.iter().map(|source| room(source.len())).collect());
+    let threads = useful_threads(threads, work.iter().map(|chunk| chunk.len).sum());
+    let look = |_: &mut Vec<u8>, item: usize| {
+        let chunk = work[item];
+        notes.put(chunk, sources[chunk.buffer].look(chunk.at, chunk.len, |bytes| prints.of(bytes))?);
+        Ok(())
+    };
+    in_parallel(work.len(), threads, 0, look, || {})?;
+    Ok(notes.finish())
+}
+
+/// Fingerprints as they come from several threads.
+pub struct Notes(Vec<Mutex<Vec<u8>>>);
+
+impl Notes {
+    /// Room for those of the buffers that are watched for it.
+    pub fn new<S: Source>(buffers: &[(BufferName, S)], watches: &[Watch]) -> Self {
+        let noted = buffers.iter().zip(watches);
+        Self(noted.map(|((_, source), watch)| room(if *watch == Watch::Note { source.len() } else { 0 })).collect())
+    }
+
+    /// Keeps the fingerprint of a chunk.
+    pub fn put(&self, chunk: Chunk, print: Fingerprint) {
+        let at = chunk.index * FINGERPRINT_BYTES;
+        let mut prints = self.0[chunk.buffer].lock().unwrap_or_else(PoisonError::into_inner);
+        prints[at..at + FINGERPRINT_BYTES].copy_from_slice(&print);
+    }
+
+    /// All that were kept, by buffer.
+    pub fn finish(self) -> Vec<Vec<u8>> {
+        self.0.into_iter().map(|prints| prints.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+    }
+}
+
+fn room(bytes: usize) -> Mutex<Vec<u8>> {
+    Mutex::new(vec![0; bytes.div_ceil(CHUNK_BYTES) * FINGERPRINT_BYTES])
+}

@@ -1,0 +1,119 @@
+"""Saves in the background: sealed while the next forward and backward pass run, which only read what is sealed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterable
+from typing import Any
+
+from plinius import _core
+from plinius.errors import PliniusError
+from plinius.frameworks import torch_if_loaded
+from plinius.mirror.tracking import Item
+from plinius.state import Buffer, owned
+
+
+class Flight:
+    """One save in a thread of its own.
+
+    Args:
+        work: Does all of it, and calls what it is given as soon as nothing more is read of the state's memory.
+    """
+
+    def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
+        self._sealed = threading.Event()
+        self._error: BaseException | None = None
+        self._work = work
+        # A daemon: an interpreter that ends without close() does not wait for a save that nobody asked to wait for.
+        self._thread = threading.Thread(target=self._run, name="plinius-save", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work(self._sealed.set)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._sealed.set()
+
+    def wait_until_sealed(self) -> None:
+        """Waits until the state's memory may be written again."""
+        self._sealed.wait()
+
+    def land(self) -> None:
+        """Waits for its end.
+
+        Raises:
+            PliniusError: What it failed of.
+        """
+        self._thread.join()
+        error, self._error = self._error, None
+        if isinstance(error, PliniusError):
+            raise error
+        if error is not None:
+            raise PliniusError(f"a save in the background failed: {error!r}") from error
+
+
+class Gate:
+    """Holds each optimizer's next step up until its arrays are sealed.
+
+    Args:
+        optimizers: Those whose steps write the state.
+    """
+
+    def __init__(self, optimizers: Iterable[Any]) -> None:
+        self._flight: Flight | None = None
+        torch = torch_if_loaded()
+        hooked = [(it, torch.before_step(it, self.wait)) for it in optimizers] if torch else []
+        # An optimizer that runs no hooks could write at any moment: its arrays are copied like all others.
+        self._optimizers = [optimizer for optimizer, undo in hooked if undo is not None]
+        self._undo = [undo for _, undo in hooked if undo is not None]
+
+    def close(self) -> None:
+        """Takes the hooks away."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+    def wait(self) -> None:
+        """Waits for the save in flight, if there is one, to have sealed everything."""
+        if self._flight is not None:
+            self._flight.wait_until_sealed()
+
+    def hold_for(self, flight: Flight) -> None:
+        """Holds steps up for this save from now on."""
+        self._flight = flight
+
+    def guarded(self) -> set[Hashable]:
+        """What identifies the arrays that nobody but a held step writes."""
+        return owned(self._optimizers)
+
+
+def set_apart(
+    items: list[Item], in_place: Collection[int], private: Collection[int], prints: _core.Fingerprints, threads: int
+) -> list[Item]:
+    """Makes a plan safe from what runs during the save: arrays are watched in their place, or copied.
+
+    Args:
+        items: The plan.
+        in_place: Buffers (by ``id``) that nobody is to write before they are sealed. They get their fingerprints now,
+            and the core compares them with what it seals: who writes all the same is found out.
+        private: Buffers that are copies already.
+        prints: Makes fingerprints.
+        threads: For that.
+    """
+    sealed = [number for number, item in enumerate(items) if item.record is None]
+    staying = [number for number in sealed if id(items[number].buffer) in in_place]
+    found = prints.of([items[number].buffer.memory for number in staying], threads)
+    apart = list(items)
+    for number, now in zip(staying, found, strict=True):
+        # No bytes have no fingerprints, and nothing to watch.
+        apart[number] = Item(items[number].buffer, watch=now or None)
+    for number in set(sealed).difference(staying):
+        if id(items[number].buffer) not in private:
+            apart[number] = _copied(items[number])
+    return apart
+
+
+def _copied(item: Item) -> Item:
+    return Item(Buffer(item.buffer.spec, item.buffer.memory.copy()), watch=item.watch)

@@ -1,0 +1,192 @@
+"""Writing a generation: what it takes over from the last one, what it seals, and which older ones stay."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from plinius import _core, state
+from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents, entry_name
+from plinius.mirror.manifest import (
+    FORMAT_VERSION,
+    BufferRecord,
+    Facts,
+    Head,
+    Manifest,
+    PublicGeneration,
+    WriteRecord,
+    at,
+    digest,
+    encode,
+)
+from plinius.mirror.tracking import NOTE, Item, Tracker
+from plinius.pool import Pool, naming
+from plinius.seal import Key
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a save writes, as it was when `save` was called.
+
+    Attributes:
+        step: The step.
+        epoch: How often the job was restored before.
+        tree: The structure of the state.
+        items: Its buffers.
+        before: The generation that it follows; None when there is none, or it is given up.
+    """
+
+    step: int
+    epoch: int
+    tree: bytes
+    items: list[Item]
+    before: Committed | None
+
+
+class Saver:
+    """Writes generations of one mirror.
+
+    Args:
+        pool: Where.
+        key: The job's key.
+        name: The mirror's name.
+        keep: How many generations stay.
+        facts: Sealed with each.
+        threads: For sealing.
+    """
+
+    def __init__(self, pool: Pool, key: Key, name: str, keep: int, facts: Facts, threads: int) -> None:
+        self._pool, self._key, self._name = pool, key, name
+        self._keep, self._facts, self._threads = keep, facts, threads
+        self.attempted: Committed | None = None
+        """What was being committed when something interrupted the save."""
+        self.pinned: Callable[[], Collection[int]] = tuple
+        """The versions that stay for another reason, such as a drain."""
+
+    def write(self, plan: Plan, tracker: Tracker, sealed: Callable[[], None] = lambda: None) -> Committed:
+        """Seals and commits a generation.
+
+        Args:
+            plan: What it holds.
+            tracker: Learns what was seen.
+            sealed: Called when nothing more is read of the state's memory.
+        """
+        before = plan.before
+        job_id = before.head.job_id if before else secrets.token_bytes(JOB_ID_BYTES)
+        version = before.newest[0] + 1 if before else 1
+        with naming(self._pool.path):
+            writing = _core.Writing(self._pool.core, self._key.core, job_id, self._name, (version, plan.step))
+            try:
+                committed, noted = self._commit(writing, plan, job_id, version, tracker.prints, sealed)
+            except BaseException:
+                writing.abandon()
+                raise
+        tracker.learn(plan.items, noted)
+        self.attempted = None
+        return committed
+
+    def _commit(
+        self,
+        writing: _core.Writing,
+        plan: Plan,
+        job_id: bytes,
+        version: int,
+        prints: _core.Fingerprints,
+        sealed: Callable[[], None],
+    ) -> tuple[Committed, dict[str, bytes]]:
+        before = plan.before
+        written = WriteRecord(version, plan.step, writing.salt, writing.commitment)
+        generation = _Generation(written, before)
+        noted = generation.seal(writing, plan.items, prints, self._threads)
+        sealed()
+        older = self._kept(before)
+        manifest = Manifest(
+            format=FORMAT_VERSION,
+            version=version,
+            epoch=plan.epoch,
+            step=plan.step,
+            predecessor=before.newest[1] if before else b"",
+            anchored=None,
+            kept=[known for _, known in older],
+            facts=dict(self._facts),
+            environment=state.environment(),
+            writes=generation.writes,
+            tree=plan.tree,
+            buffers=generation.records,
+        )
+        plaintext = encode(manifest)
+        place = generation.extents.add(writing.seal_manifest(plaintext))
+        entry = Extents()
+        numbers = [entry.number(extent) for extent in generation.extents.items]
+        newest = PublicGeneration(written, plan.epoch, time.time_ns(), place, numbers)
+        kept = [_renumbered(public, before, entry) for public, _ in older] if before else []
+        head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [newest, *kept])
+        found = digest(plaintext)
+        self.attempted = committed = Committed(head, manifest, found, entry.items, 0, (version, found))
+        writing.commit(entry_name(self._name), encode(head), entry.items)
+        return committed, noted
+
+    def _kept(self, before: Committed | None) -> list[tuple[PublicGeneration, bytes]]:
+        """The generations that stay beside the new one, newest first: the one that it follows, and older ones."""
+        if before is None:
+            return []
+        pinned = self.pinned()
+        known = [(before.head.generations[before.number], before.digest), *before.older()]
+        return [
+            (public, found)
+            for number, (public, found) in enumerate(known, 1)
+            if number < self._keep or public.written.version in pinned
+        ]
+
+
+class _Generation:
+    """A generation as it comes into being: records of buffers, and the write attempts and extents that they name."""
+
+    def __init__(self, written: WriteRecord, before: Committed | None) -> None:
+        self._writes = {written: 0}
+        self.extents = Extents()
+        self.records: list[BufferRecord] = []
+        self._before = before
+
+    @property
+    def writes(self) -> list[WriteRecord]:
+        """The write attempts that buffers come from, by their numbers."""
+        return list(self._writes)
+
+    def seal(
+        self, writing: _core.Writing, items: list[Item], prints: _core.Fingerprints, threads: int
+    ) -> dict[str, bytes]:
+        """Seals what is new, takes over what is not, and returns the fingerprints that were noted, by name."""
+        fresh = [item for item in items if item.record is None]
+        done = iter(writing.seal([_source(item) for item in fresh], prints, threads))
+        noted: dict[str, bytes] = {}
+        for item in items:
+            spec = item.buffer.spec
+            if item.record is not None:
+                self.records.append(self._taken_over(item.record))
+                continue
+            sealed, found = next(done)
+            self.records.append(BufferRecord(spec.name, spec.dtype, spec.shape, 0, self.extents.add(sealed)))
+            if item.watch == NOTE and item.watch is not None:
+                noted[spec.name] = found
+        return noted
+
+    def _taken_over(self, record: BufferRecord) -> BufferRecord:
+        before = self._before
+        assert before is not None  # noqa: S101 (a record that is taken over is that one's)
+        number = self._writes.setdefault(before.manifest.writes[record.write], len(self._writes))
+        sealed = self.extents.add(before.sealed(record.sealed))
+        return BufferRecord(record.name, record.dtype, record.shape, number, sealed)
+
+
+def _source(item: Item) -> tuple[str, str, tuple[int, ...], state.Memory, bytes | None]:
+    spec = item.buffer.spec
+    return (spec.name, spec.dtype, spec.shape, item.buffer.memory, item.watch)
+
+
+def _renumbered(public: PublicGeneration, before: Committed, entry: Extents) -> PublicGeneration:
+    """A generation whose extents are numbered anew, in the order of the new entry."""
+    numbers = [entry.number(at(before.extents, number, "extent")) for number in public.extents]
+    return PublicGeneration(public.written, public.epoch, public.saved_at_ns, public.manifest, numbers)

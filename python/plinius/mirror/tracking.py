@@ -1,0 +1,150 @@
+"""Which buffers need not be written again: those whose bytes are known to be what the last generation holds.
+
+torch's version counters are no evidence: fused optimizers, ``.data`` and NumPy writes leave them alone. What counts is
+a fingerprint under a key in private memory (`_core.Fingerprints`), or that the user has declared an array frozen,
+which is looked over now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from plinius import _core
+from plinius.errors import ConfigError
+from plinius.mirror.generation import Committed
+from plinius.mirror.manifest import BufferRecord
+from plinius.state import Buffer, Snapshot, capture, identities
+
+FROZEN_CHECK_SAVES: Final = 64
+"""Frozen arrays are looked over each time that so many saves have relied on them."""
+NOTE: Final = b""
+
+
+@dataclass
+class _Known:
+    prints: bytes
+    steady: bool  # it was found unchanged when it was last looked at, or nobody has looked yet
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a save does with a buffer.
+
+    Attributes:
+        buffer: The buffer.
+        record: The record of the last generation, which holds the same bytes; None: it is sealed.
+        watch: What the core does about its fingerprints as it is sealed: None is nothing, `NOTE` to note them, and else
+            they must be these.
+    """
+
+    buffer: Buffer
+    record: BufferRecord | None = None
+    watch: bytes | None = None
+
+
+class Tracker:
+    """Remembers the fingerprints of what was saved.
+
+    Args:
+        frozen: Arrays and modules that are declared not to change.
+        threads: For looking.
+    """
+
+    def __init__(self, frozen: Iterable[object], threads: int) -> None:
+        self.prints = _core.Fingerprints()
+        self._frozen = frozenset(identities(list(frozen)) - {None})
+        self._threads = threads
+        self._known: dict[str, _Known] = {}
+        self._relied = 0
+
+    def plan(self, snapshot: Snapshot, base: Committed | None, owned: set[Hashable]) -> list[Item]:
+        """Decides for each buffer whether it is sealed anew.
+
+        Raises:
+            ConfigError: A frozen array has changed.
+        """
+        numbered = {place.number: identity for identity, place in snapshot.places.items()}
+        due = self._relied >= FROZEN_CHECK_SAVES
+        records = {record.name: record for record in base.manifest.buffers} if base else {}
+        items: list[Item] = []
+        doubtful: list[int] = []
+        for number, buffer in enumerate(snapshot.buffers):
+            identity = numbered.get(number)
+            record = _same(records.get(buffer.spec.name), buffer)
+            known = self._known.get(buffer.spec.name)
+            if identity is not None and identity in owned:
+                items.append(Item(buffer))
+            elif record is None or known is None:
+                items.append(Item(buffer, watch=NOTE))
+            elif identity in self._frozen:
+                items.append(Item(buffer, record))
+                doubtful += [number] * due
+            else:
+                items.append(Item(buffer, record if known.steady else None, watch=NOTE))
+                doubtful += [number] * known.steady
+        changed = self._changed([items[number] for number in doubtful])
+        for number, has_changed in zip(doubtful, changed, strict=True):
+            if has_changed:
+                self._refuse_thawed(numbered.get(number), items[number])
+                items[number] = Item(items[number].buffer, watch=NOTE)
+        self._relied = 0 if due else self._relied + bool(self._frozen)
+        return items
+
+    def learn(self, items: list[Item], noted: dict[str, bytes]) -> None:
+        """Takes over what a committed save has seen."""
+        known = {}
+        for item in items:
+            name = item.buffer.spec.name
+            before = self._known.get(name)
+            if item.record is not None and before is not None:
+                known[name] = _Known(before.prints, steady=True)
+            elif name in noted:
+                known[name] = _Known(noted[name], before is None or before.prints == noted[name])
+        self._known = known
+
+    def forget(self) -> None:
+        """Forgets everything: the arrays were written by a restore."""
+        self._known = {}
+
+    def check_frozen(self, live: Mapping[str, object]) -> None:
+        """Looks all frozen arrays of a state over.
+
+        Raises:
+            ConfigError: One has changed.
+        """
+        if not self._frozen:
+            return
+        snapshot = capture(live)
+        places = [(identity, place) for identity, place in snapshot.places.items() if identity in self._frozen]
+        places = [(identity, place) for identity, place in places if place.buffer.spec.name in self._known]
+        items = [Item(place.buffer) for _, place in places]
+        for (identity, _), item, has_changed in zip(places, items, self._changed(items), strict=True):
+            if has_changed:
+                self._refuse_thawed(identity, item)
+
+    def _changed(self, items: list[Item]) -> list[bool]:
+        if not items:
+            return []
+        found = self.prints.of([item.buffer.memory for item in items], self._threads)
+        return [self._known[it.buffer.spec.name].prints != now for it, now in zip(items, found, strict=True)]
+
+    def _refuse_thawed(self, identity: Hashable, item: Item) -> None:
+        if identity in self._frozen:
+            raise ConfigError(
+                f"{item.buffer.spec.name}: it was declared frozen and has changed since; generations saved after that "
+                "hold its old value: make a new Mirror without it in frozen=, restore() and train on from there"
+            )
+
+
+def _same(record: BufferRecord | None, buffer: Buffer) -> BufferRecord | None:
+    """The record, if it is of such a buffer and of one with bytes."""
+    spec = buffer.spec
+    if (
+        record is None
+        or (record.dtype, record.shape) != (spec.dtype, tuple(spec.shape))
+        or record.sealed.extent is None
+    ):
+        return None
+    return record

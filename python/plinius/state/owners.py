@@ -1,0 +1,50 @@
+"""Who writes which array, and when: what an optimizer owns is written by its step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any
+
+from plinius.errors import ConfigError
+from plinius.frameworks import torch_if_loaded
+from plinius.state.arrays import library_of
+from plinius.state.containers import is_module, is_optimizer
+from plinius.state.tree import named
+
+
+def optimizers_in(state: object) -> Iterator[Any]:
+    """The optimizers that a state names, each once."""
+    if is_optimizer(state):
+        yield state
+    elif isinstance(state, (Mapping, list, tuple)):
+        seen: set[int] = set()
+        for value in state.values() if isinstance(state, Mapping) else state:
+            for optimizer in optimizers_in(value):
+                if id(optimizer) not in seen:
+                    seen.add(id(optimizer))
+                    yield optimizer
+
+
+def owned(optimizers: Iterable[Any]) -> set[Hashable]:
+    """What identifies the arrays that these optimizers write: their parameters and their own state."""
+    torch = torch_if_loaded()
+    if torch is None:
+        return set()
+    return {torch.TENSORS.identity(tensor, "") for it in optimizers for tensor in torch.tensors_of_optimizer(it)}
+
+
+def identities(values: object, path: str = "frozen") -> set[Hashable]:
+    """What identifies the arrays among these values: arrays, modules, and dicts or lists of them.
+
+    Raises:
+        ConfigError: Something else is among them.
+    """
+    torch = torch_if_loaded()
+    if (library := library_of(values)) is not None:
+        return {library.identity(values, path)}
+    if torch is not None and is_module(values):
+        return {torch.TENSORS.identity(it, path) for it in torch.tensors_of_module(values)}
+    if isinstance(values, (Mapping, list, tuple, set)):
+        items = values.values() if isinstance(values, Mapping) else values
+        return set().union(*(identities(item, path) for item in items))
+    raise ConfigError(f"{path}: {named(values)} is neither an array nor a module; name tensors, arrays or modules")

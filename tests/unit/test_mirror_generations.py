@@ -1,0 +1,217 @@
+"""Several generations of a mirror, and buffers that are not written again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from plinius import Key, Mirror, Pool
+from plinius.errors import ConfigError, IntegrityError
+from plinius.mirror import tracking
+from small_training import ENTRY, head_of, read_at, rewrite_entry, write_at
+
+pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
+NAME = ENTRY.removeprefix("mirror/")
+LARGE = 300_000  # bytes: more than one chunk
+
+
+@pytest.fixture
+def key() -> Key:
+    return Key.generate()
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    return folder / "job.pool"
+
+
+def mirror_of(pool: Pool, key: Key, **options: Any) -> Mirror:
+    return Mirror(pool, key, name=NAME, **options)
+
+
+def extents_of(path: Path) -> list[tuple[int, int]]:
+    with Pool(path) as pool:
+        return (pool.core.entry(ENTRY) or ("", b"", []))[2]
+
+
+def saved(path: Path, key: Key, steps: range, keep: int) -> None:
+    arrays = {"a": np.zeros(5), "big": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays, keep=keep) as mirror:
+        mirror.restore()
+        for step in steps:
+            arrays["a"][:] = step
+            mirror.save(step)
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_as_many_generations_are_kept_and_each_can_be_restored(path: Path, key: Key, keep: int) -> None:
+    saved(path, key, range(1, 4), keep)
+    saved(path, key, range(4, 7), keep)
+    kept = [generation.written.step for generation in head_of(path).generations]
+    assert kept == [6, 5, 4][:keep]
+    for step in kept:
+        arrays = {"a": np.zeros(5), "big": np.ones(LARGE, np.uint8)}
+        with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+            assert mirror.restore(step=step) == step
+            assert (arrays["a"] == step).all()
+            assert not arrays["big"].any()
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, arrays=arrays)
+        with pytest.raises(ConfigError, match="keeps no generation of step 3; it has 6"):
+            mirror.restore(step=3)
+
+
+def test_who_went_back_gives_the_later_generations_up_with_the_next_save(path: Path, key: Key) -> None:
+    saved(path, key, range(1, 6), keep=4)
+    arrays = {"a": np.zeros(5), "big": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays, keep=4) as mirror:
+        assert mirror.restore(step=3) == 3
+        with pytest.raises(ConfigError, match="not above the latest saved step 3"):
+            mirror.save(3)
+        mirror.save(4)
+    head = head_of(path)
+    assert [(one.written.step, one.written.version) for one in head.generations] == [(4, 6), (3, 3), (2, 2)]
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+        assert mirror.restore(step=2) == 2
+        assert (arrays["a"] == 2).all()
+
+
+def test_space_of_generations_that_are_given_up_is_used_again(path: Path, key: Key) -> None:
+    saved(path, key, range(1, 4), keep=2)
+    saved(path, key, range(4, 8), keep=2)
+    size = path.stat().st_size
+    for begin in range(8, 40, 8):
+        saved(path, key, range(begin, begin + 8), keep=2)
+    assert path.stat().st_size == size
+
+
+def test_an_older_generation_of_another_time_is_refused(path: Path, key: Key) -> None:
+    """It opens, since it is this job's: but the newest one does not name it."""
+    saved(path, key, range(1, 4), keep=2)
+    older = head_of(path).generations[1]
+    kept = {index: read_at(path, *extents_of(path)[index]) for index in older.extents}
+    saved(path, key, range(4, 7), keep=2)
+
+    head, now = head_of(path), extents_of(path)
+    then = msgspec.structs.replace(older, extents=head.generations[1].extents)
+    for index, place in zip(older.extents, then.extents, strict=True):
+        write_at(path, now[place][0], kept[index])
+    swapped = msgspec.structs.replace(head, generations=[head.generations[0], then])
+    rewrite_entry(path, lambda _, extents: (msgspec.msgpack.encode(swapped), extents))
+    arrays = {"a": np.zeros(5), "big": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+        with pytest.raises(IntegrityError, match="none that the newest one names"):
+            mirror.restore(step=2)
+        assert mirror.restore() == 6
+
+
+# What is not written again.
+
+
+def written(pool: Pool, mirror: Mirror, step: int) -> set[int]:
+    """Lengths of the extents that a save writes anew."""
+    before = set((pool.core.entry(ENTRY) or ("", b"", []))[2])
+    mirror.save(step)
+    return {length for _, length in set((pool.core.entry(ENTRY) or ("", b"", []))[2]) - before}
+
+
+def test_an_unchanged_array_is_not_written_again_and_comes_back(path: Path, key: Key) -> None:
+    arrays = {"still": np.arange(LARGE // 8), "moving": np.zeros(1001)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+        assert {LARGE, 8008} <= written(pool, mirror, 1)
+        for step in range(2, 8):
+            arrays["moving"][:] = step
+            found = written(pool, mirror, step)
+            assert LARGE not in found
+            assert 8008 in found
+    again = {"still": np.zeros(LARGE // 8, np.int64), "moving": np.zeros(1001)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=again) as mirror:
+        assert mirror.restore() == 7
+        assert (again["still"] == arrays["still"]).all()
+        assert (again["moving"] == 7).all()
+        # What was restored is looked at anew.
+        again["still"][-1] = -1
+        assert LARGE in written(pool, mirror, 8)
+    third = {"still": np.zeros(LARGE // 8, np.int64), "moving": np.zeros(1001)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=third) as mirror:
+        mirror.restore()
+        assert third["still"][-1] == -1
+
+
+@pytest.mark.parametrize("at", [0, 1, 262_143, 262_144, LARGE - 1])
+def test_any_changed_byte_is_written_whatever_torch_counts(path: Path, key: Key, at: int) -> None:
+    tensor = torch.zeros(LARGE, dtype=torch.uint8)
+    with Pool(path) as pool, mirror_of(pool, key, arrays=[tensor]) as mirror:
+        for step in range(1, 4):
+            mirror.save(step)
+        version = tensor._version
+        tensor.numpy()[at] = 1
+        assert tensor._version == version
+        assert LARGE in written(pool, mirror, 4)
+    other = torch.zeros(LARGE, dtype=torch.uint8)
+    with Pool(path) as pool, mirror_of(pool, key, arrays=[other]) as mirror:
+        mirror.restore()
+        assert torch.equal(tensor, other)
+
+
+def test_an_array_that_comes_and_goes_and_changes_its_shape_is_written(path: Path, key: Key) -> None:
+    arrays: dict[str, Any] = {"a": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+        mirror.save(1)
+        mirror.save(2)
+        arrays["a"] = np.zeros((2, LARGE // 2), np.uint8)
+        assert LARGE in written(pool, mirror, 3)
+        arrays["b"] = arrays.pop("a")
+        assert LARGE in written(pool, mirror, 4)
+
+
+def test_after_a_save_that_failed_what_it_saw_is_not_believed(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {"a": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+        mirror.save(1)
+        arrays["a"][5] = 1
+        with monkeypatch.context() as patched:
+            patched.setattr("plinius.mirror.saving.encode", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                mirror.save(2)
+        assert LARGE in written(pool, mirror, 3)
+
+
+def test_what_an_optimizer_owns_is_always_written(path: Path, key: Key) -> None:
+    model = torch.nn.Linear(300, 250)
+    optimizer = torch.optim.SGD([model.weight])
+    with Pool(path) as pool, mirror_of(pool, key, model=model, optimizer=optimizer) as mirror:
+        for step in range(1, 5):
+            found = written(pool, mirror, step)
+        assert 300_000 in found
+        assert 1000 not in found
+
+
+def test_frozen_arrays_are_not_looked_at_and_one_that_changes_is_an_error_in_the_end(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "FROZEN_CHECK_SAVES", 3)
+    model = torch.nn.Linear(300, 250)
+    head = np.zeros(10)
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, model=model, head=head, frozen=[model])
+        assert 300_000 in written(pool, mirror, 1)
+        assert 300_000 not in written(pool, mirror, 2)
+        with torch.no_grad():
+            model.weight[0, 0] += 1
+        assert 300_000 not in written(pool, mirror, 3)
+        with pytest.raises(ConfigError, match=r"model/weight: it was declared frozen and has changed"):
+            mirror.save(4)
+        with pytest.raises(ConfigError, match=r"model/weight: it was declared frozen and has changed"):
+            mirror.close()
+
+
+def test_what_is_neither_array_nor_module_cannot_be_frozen(path: Path, key: Key) -> None:
+    with Pool(path) as pool, pytest.raises(ConfigError, match="frozen: a str is neither an array nor a module"):
+        mirror_of(pool, key, a=np.zeros(1), frozen=["a"])

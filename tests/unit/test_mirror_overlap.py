@@ -1,0 +1,261 @@
+"""Saves in the background: what is sealed in its place, what waits, and what is found out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from plinius import Key, Mirror, Pool, _core
+from plinius.errors import ConfigError, PliniusError, PoolFull
+from plinius.mirror import saving
+
+pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
+
+
+class Held:
+    """Holds the sealing in the background up until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def writing(self, *arguments: Any) -> Any:
+        held, real = self, _core.Writing(*arguments)
+
+        class Writing:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def seal(self, *arguments: Any) -> Any:
+                if threading.current_thread() is not threading.main_thread():
+                    held.reached.set()
+                    assert held.go_on.wait(60)
+                return real.seal(*arguments)
+
+        return Writing()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    held = Held()
+    monkeypatch.setattr(saving, "_core", SimpleNamespace(Writing=held.writing))
+    yield held
+    held.go_on.set()
+
+
+@pytest.fixture
+def key() -> Key:
+    return Key.generate()
+
+
+@pytest.fixture
+def pool(folder: Path) -> Iterator[Pool]:
+    with Pool(folder / "job.pool") as pool:
+        yield pool
+
+
+class Job:
+    """A model with batch normalization, an average of it, and an optimizer with momentum."""
+
+    def __init__(self, pool: Pool, key: Key, seed: int = 1, **more: object) -> None:
+        torch.manual_seed(seed)
+        self.model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.BatchNorm1d(64), torch.nn.Linear(64, 2))
+        self.average = torch.optim.swa_utils.AveragedModel(self.model)
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.mirror = Mirror(
+            pool, key, name="net", model=self.model, optimizer=self.optimizer, average=self.average, **more
+        )
+
+    def backward(self) -> None:
+        self.optimizer.zero_grad()
+        self.model(torch.randn(16, 8)).square().sum().backward()
+
+    def step(self) -> None:
+        self.backward()
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+
+    def state(self) -> list[bytes]:
+        tensors = [*self.model.state_dict().values(), *self.average.state_dict().values()]
+        tensors += [it for state in self.optimizer.state.values() for it in state.values()]
+        return [tensor.detach().numpy().tobytes() for tensor in tensors]
+
+
+def test_a_save_in_the_background_holds_the_state_of_its_moment(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1)
+    job.step()
+    then = job.state()
+    assert job.mirror.save(2, wait=False)
+    assert held.reached.wait(60)
+    job.backward()  # changes the batch norm's running averages
+    job.average.update_parameters(job.model)
+    assert job.mirror.latest_step() == 1, "it is not durable yet"
+    held.go_on.set()
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 2
+    other = Job(pool, key, seed=2)
+    other.step()
+    assert other.mirror.restore() == 2
+    assert other.state() == then
+
+
+def test_the_optimizers_next_step_waits_until_all_is_sealed(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    job.backward()
+    stepped = threading.Event()
+    thread = threading.Thread(target=lambda: (job.optimizer.step(), stepped.set()))
+    thread.start()
+    assert not stepped.wait(0.3)
+    held.go_on.set()
+    assert stepped.wait(60)
+    thread.join()
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 1
+
+
+def clip_weights(job: Job) -> None:
+    with torch.no_grad():
+        job.model[0].weight.clamp_(-0.01, 0.01)
+
+
+def write_state(job: Job) -> None:
+    job.optimizer.state[job.model[0].weight]["exp_avg"].add_(1)
+
+
+def write_data(job: Job) -> None:
+    job.model[2].bias.data[0] = 7
+
+
+def step_another_optimizer(job: Job) -> None:
+    """Fused into the backward pass, say, and not given to the mirror."""
+    other = torch.optim.SGD([job.model[2].bias], lr=1.0)
+    job.model[2].bias.register_post_accumulate_grad_hook(lambda _: other.step())
+    job.backward()
+
+
+@pytest.mark.parametrize("write", [clip_weights, write_state, write_data, step_another_optimizer])
+@pytest.mark.parametrize("after", ["wait", "save", "close", "restore"])
+def test_a_write_into_what_is_being_sealed_is_found_out_by_the_next_call(
+    pool: Pool, key: Key, held: Held, write: Callable[[Job], None], after: str
+) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1)
+    then = job.state()
+    job.mirror.save(2, wait=False)
+    assert held.reached.wait(60)
+    write(job)
+    held.go_on.set()
+    calls: dict[str, Callable[[], Any]] = {
+        "wait": job.mirror.wait,
+        "save": lambda: job.mirror.save(3),
+        "close": job.mirror.close,
+        "restore": job.mirror.restore,
+    }
+    with pytest.raises(ConfigError, match="was written while it was being saved"):
+        calls[after]()
+    other = Job(pool, key, seed=2)
+    other.step()
+    assert other.mirror.restore() == 1, "the generation was given up"
+    assert other.state() == then
+
+
+def test_an_error_is_raised_once_and_the_next_save_is_as_any_other(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    clip_weights(job)
+    held.go_on.set()
+    with pytest.raises(ConfigError):
+        job.mirror.wait()
+    job.mirror.wait()
+    job.mirror.save(2, wait=False)
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 2
+
+
+def test_other_arrays_may_be_written_at_once(pool: Pool, key: Key, held: Held) -> None:
+    plain, loose = np.zeros(300_000), torch.zeros(10)
+    job = Job(pool, key, plain=plain, loose=[loose])
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    plain[:] = 1
+    loose[:] = 1
+    held.go_on.set()
+    job.mirror.wait()
+    job.mirror.restore()
+    assert not plain.any()
+    assert not loose.any()
+
+
+def test_an_optimizer_that_runs_no_hooks_is_copied(pool: Pool, key: Key, held: Held) -> None:
+    class Wrapped(torch.optim.SGD):
+        pass
+
+    model = torch.nn.Linear(4, 4)
+    optimizer = Wrapped(model.parameters(), lr=0.1)
+    Wrapped.step = lambda self, closure=None: None  # type: ignore[method-assign]
+    mirror = Mirror(pool, key, name="net", model=model, optimizer=optimizer)
+    mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    with torch.no_grad():
+        model.weight.zero_()
+    held.go_on.set()
+    mirror.wait()
+    mirror.restore()
+    assert model.weight.abs().sum() > 0
+
+
+def test_one_save_is_in_flight(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    threading.Timer(0.3, held.go_on.set).start()
+    job.mirror.save(2, wait=False)
+    assert job.mirror.latest_step() in (1, 2), "the first has ended before the second began"
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 2
+
+
+def test_a_full_pool_surfaces_at_the_next_call(folder: Path, key: Key) -> None:
+    with Pool(folder / "small.pool", max_bytes=5 << 20) as pool:
+        big = np.zeros(100_000)
+        mirror = Mirror(pool, key, name="net", big=[big])
+        mirror.save(1, wait=False)
+        mirror.wait()
+        big[:] = 1
+        mirror.save(2, wait=False)
+        with pytest.raises(PoolFull):
+            mirror.save(3)
+        assert mirror.latest_step() == 1
+
+
+def test_a_failure_that_is_not_ours_is_told_too(pool: Pool, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(pool, key, name="net", a=np.zeros(5))
+    monkeypatch.setattr(saving, "encode", lambda _: 1 / 0)
+    mirror.save(1, wait=False)
+    with pytest.raises(PliniusError, match="ZeroDivisionError"):
+        mirror.wait()
+
+
+def test_after_close_the_optimizer_is_as_it_was(pool: Pool, key: Key) -> None:
+    job = Job(pool, key)
+    job.step()
+    before = len(job.optimizer._optimizer_step_pre_hooks)
+    job.mirror.save(1, wait=False)
+    assert len(job.optimizer._optimizer_step_pre_hooks) == before + 1
+    job.mirror.close()
+    assert len(job.optimizer._optimizer_step_pre_hooks) == before
