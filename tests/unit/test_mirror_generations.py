@@ -103,10 +103,10 @@ def test_an_older_generation_of_another_time_is_refused(path: Path, key: Key) ->
     swapped = msgspec.structs.replace(head, generations=[head.generations[0], then])
     rewrite_entry(path, lambda _, extents: (msgspec.msgpack.encode(swapped), extents))
     arrays = {"a": np.zeros(5), "big": np.zeros(LARGE, np.uint8)}
-    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, arrays=arrays)
         with pytest.raises(IntegrityError, match="none that the newest one names"):
             mirror.restore(step=2)
-        assert mirror.restore() == 6
 
 
 # What is not written again.

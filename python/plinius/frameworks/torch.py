@@ -11,6 +11,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from plinius.errors import IntegrityError
+from plinius.frameworks.torch_devices import DeviceCopies, fetched
 from plinius.state.arrays import is_dense, row_major
 from plinius.state.generators import Source
 from plinius.state.snapshot import Layout, Memory, View
@@ -58,7 +59,7 @@ class Tensors:
         """Returns the tensor's bytes: its own in host memory where they are dense."""
         tensor = array.detach() if array.requires_grad else array
         if not tensor.is_cpu:
-            tensor = tensor.cpu()
+            tensor = self._on_host(tensor)
         shape, strides = tensor.shape, tensor.stride()
         layout: Layout = None
         if tensor.is_conj() or tensor.is_neg() or not (tensor.is_contiguous() or is_dense(shape, strides)):
@@ -67,6 +68,14 @@ class Tensors:
         elif strides != row_major(shape) and tensor.numel():
             layout = strides
         return View(_memory(tensor), _NAMES[tensor.dtype], shape, layout, layout != "copied" and array.is_cpu)
+
+    def _on_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        is_dense_there = tensor.is_contiguous() or is_dense(tensor.shape, tensor.stride())
+        if tensor.is_cuda and is_dense_there and not (tensor.is_conj() or tensor.is_neg()):
+            host = fetched(tensor, self.identity(tensor, ""))
+            if host is not None:
+                return host
+        return tensor.cpu()
 
     def traits(self, array: torch.Tensor) -> list[Node]:
         """Returns ``[device, flags]``, or nothing for a tensor in host memory that needs no gradient."""
@@ -299,6 +308,11 @@ def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:
             get, put = partial(torch.cuda.get_rng_state, i), partial(torch.cuda.set_rng_state, device=i)
             sources[f"cuda:{i}"] = Source("torch on CUDA", get, put)
     return sources
+
+
+def device_copies() -> DeviceCopies | None:
+    """Returns what copies a GPU's tensors; ``None`` while no GPU is in use."""
+    return DeviceCopies() if _cuda_in_use() else None
 
 
 def environment() -> dict[str, str]:

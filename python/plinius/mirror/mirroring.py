@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from plinius import state
 from plinius.errors import ConfigError, PliniusError, PoolError
@@ -18,7 +18,7 @@ from plinius.mirror.saving import Plan, Saver
 from plinius.mirror.tracking import Tracker
 from plinius.pool import Pool, naming
 from plinius.seal import Key
-from plinius.state import Snapshot
+from plinius.state import NoCopies, Snapshot
 
 _MAX_NAME_BYTES: Final = 200
 _MAX_STEP: Final = 1 << 63
@@ -86,6 +86,7 @@ class Mirror:
         self._flight: Flight | None = None
         self._gate: Gate | None = None
         self._restored_facts: Facts | None = None
+        self._copies: Any = NoCopies()
         self._snapshot: Snapshot | None = None  # of the last save: it makes the next one faster
         self._epoch = 1
         self._torn = False
@@ -160,10 +161,10 @@ class Mirror:
         if step % self.every and not force and not overwrite:
             return False
         before = None if overwrite else self._committed
-        self._snapshot = snapshot = state.capture(self._state, self._snapshot)
-        owned = state.owned(state.optimizers_in(self._state))
+        snapshot, owned = self._capture()
         plan = Plan(step, self._epoch, snapshot.tree, self._tracker.plan(snapshot, before, owned), before)
         if wait:
+            self._copies.wait()
             self._committed = self._saver.write(plan, self._tracker)
         else:
             self._take_off(plan, snapshot)
@@ -248,10 +249,21 @@ class Mirror:
         self._committed = attempted
         return attempted.manifest.step == step
 
+    def _capture(self) -> tuple[Snapshot, set[Hashable]]:
+        """The state as it is now, readable but for what optimizers own, which may be on its way from a GPU still."""
+        if isinstance(self._copies, NoCopies):
+            self._copies = state.device_copies()
+        with self._copies.collecting():
+            self._snapshot = snapshot = state.capture(self._state, self._snapshot)
+        owned = state.owned(state.optimizers_in(self._state))
+        self._copies.start(owned)
+        self._copies.wait_for_others()
+        return snapshot, owned
+
     def _take_off(self, plan: Plan, snapshot: Snapshot) -> None:
         """Goes on in the background, with arrays that nobody writes before they are sealed."""
         if self._gate is None:
-            self._gate = Gate(state.optimizers_in(self._state))
+            self._gate = Gate(state.optimizers_in(self._state), self._copies)
         guarded = self._gate.guarded()
         places = snapshot.places.items()
         in_place = {id(place.buffer) for identity, place in places if identity in guarded and place.aliases}
@@ -260,6 +272,9 @@ class Mirror:
         plan = Plan(plan.step, plan.epoch, plan.tree, items, plan.before)
 
         def work(sealed: Callable[[], None]) -> None:
+            if not in_place:
+                sealed()
+            self._copies.wait()
             self._committed = self._saver.write(plan, self._tracker, sealed)
 
         self._flight = Flight(work)

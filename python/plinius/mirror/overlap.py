@@ -59,10 +59,12 @@ class Gate:
 
     Args:
         optimizers: Those whose steps write the state.
+        copies: Of the tensors of a GPU, which it finishes before such a step.
     """
 
-    def __init__(self, optimizers: Iterable[Any]) -> None:
+    def __init__(self, optimizers: Iterable[Any], copies: Any) -> None:
         self._flight: Flight | None = None
+        self._copies = copies
         torch = torch_if_loaded()
         hooked = [(it, torch.before_step(it, self.wait)) for it in optimizers] if torch else []
         # An optimizer that runs no hooks could write at any moment: its arrays are copied like all others.
@@ -79,6 +81,7 @@ class Gate:
         """Waits for the save in flight, if there is one, to have sealed everything."""
         if self._flight is not None:
             self._flight.wait_until_sealed()
+            self._copies.hold_step()
 
     def hold_for(self, flight: Flight) -> None:
         """Holds steps up for this save from now on."""

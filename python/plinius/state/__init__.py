@@ -2,7 +2,7 @@
 
 from plinius.state.capture import capture
 from plinius.state.environment import differences, environment
-from plinius.state.owners import identities, optimizers_in, owned
+from plinius.state.owners import NoCopies, device_copies, identities, optimizers_in, owned
 from plinius.state.restore import Restoration, plan_restore
 from plinius.state.snapshot import Buffer, BufferSpec, Memory, Snapshot
 
@@ -10,9 +10,11 @@ __all__ = [
     "Buffer",
     "BufferSpec",
     "Memory",
+    "NoCopies",
     "Restoration",
     "Snapshot",
     "capture",
+    "device_copies",
     "differences",
     "environment",
     "identities",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from plinius.errors import ConfigError
@@ -31,6 +32,30 @@ def owned(optimizers: Iterable[Any]) -> set[Hashable]:
     if torch is None:
         return set()
     return {torch.TENSORS.identity(tensor, "") for it in optimizers for tensor in torch.tensors_of_optimizer(it)}
+
+
+class NoCopies:
+    """Stands for the copies of a GPU's tensors where there is no GPU: everything is in host memory already."""
+
+    collecting = staticmethod(nullcontext)
+
+    def start(self, owned: Collection[Hashable]) -> None:
+        """Starts nothing."""
+
+    def wait_for_others(self) -> None:
+        """Waits for nothing."""
+
+    def wait(self) -> None:
+        """Waits for nothing."""
+
+    def hold_step(self) -> None:
+        """Holds nothing up."""
+
+
+def device_copies() -> Any:
+    """What copies a GPU's tensors in the background; `NoCopies` while none is in use."""
+    torch = torch_if_loaded()
+    return (torch.device_copies() if torch is not None else None) or NoCopies()
 
 
 def identities(values: object, path: str = "frozen") -> set[Hashable]:
