@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,13 +13,15 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 
 from plinius.errors import ConfigError
 
 app = App(name="bench", help="Measure on this machine what the paper's figures show.")
 
 Pwb = Literal["clwb", "clflushopt", "clflush", "none"]
+Json = Annotated[bool, Parameter(negative=())]
+Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
 
 @app.command
@@ -28,10 +31,10 @@ def sps(
     pwb: list[Pwb] | None = None,
     peer: list[str] | None = None,
     fences: str | None = None,
-    seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 0.2,
+    seconds: Seconds = 0.2,
     rounds: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     output: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Json = False,
 ) -> None:
     """Swaps per second in a persistent array of 10 MiB, 2 to 2048 swaps in a transaction (figure 6).
 
@@ -59,7 +62,7 @@ def sps(
         plot.check_can_plot()
         _make_folder(output)
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with _progress(*columns) as bar:
         task = bar.add_task("measuring", total=plan.measurements)
         report = summarize(plan, *measure(plan, lambda: bar.advance(task)))
     facts = json_module.dumps(msgspec.to_builtins(asdict(report)))
@@ -67,6 +70,74 @@ def sps(
         (Path(output) / "sps.json").write_text(facts + "\n")
         plot.plot(report, str(Path(output) / "sps.png"))
     sys.stdout.write((facts if json else explain(report)) + "\n")
+
+
+@app.command
+def mirror(
+    *,
+    pool: str = "/dev/shm",  # noqa: S108 (a folder is made there)
+    disk: str = ".",
+    size: list[Annotated[float, Parameter(validator=Number(gt=0))]] | None = None,
+    seconds: Seconds | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    output: str | None = None,
+    json: Json = False,
+) -> None:
+    """Save and restore of states of 1 MB to 1 GB, beside their bounds and beside other ways (figure 7).
+
+    The bound of a save is the same bytes sealed in cache plus the same bytes copied to PM, that of a restore the same
+    bytes opened in cache plus copied from PM, with the same threads. Other ways: memcpy, AES-GCM, torch.save, the two
+    together, safetensors, torch.distributed.checkpoint; on PM, and on the disk with fsync and a cold cache.
+
+    Args:
+        pool: A folder for the pools, on PM.
+        disk: A folder on a disk.
+        size: Of the state in MB; can be given again. Without it, ten sizes up to 1000.
+        seconds: For each size, after a first round; 120, or 15 with --quick.
+        quick: Three sizes up to 100 MB, at most three minutes.
+        output: A folder for mirror.json, mirror.png and mirror-methods.png.
+        json: Print JSON for machines.
+    """
+    _prepare(output)
+    from plinius.bench import mirror_plot
+    from plinius.bench.clock import Turns
+    from plinius.bench.mirror import QUICK_SIZES_MB, SIZES_MB, Plan, measure
+    from plinius.bench.mirror_report import explain, summarize
+
+    turns = Turns(seconds or (15 if quick else 120), at_least=1 if quick else 5, at_most=30)
+    plan = Plan(pool, disk, turns, size or (QUICK_SIZES_MB if quick else SIZES_MB))
+    with _progress(*Progress.get_default_columns()[:-1]) as bar:
+        task = bar.add_task("measuring", total=len(plan.sizes_mb))
+
+        def show(size_mb: float, share: float) -> None:
+            done = list(plan.sizes_mb).index(size_mb) + share
+            bar.update(task, description=f"measuring {size_mb:g} MB", completed=done)
+
+        report = summarize(plan, measure(plan, show))
+    facts = json_module.dumps(msgspec.to_builtins(asdict(report)))
+    if output is not None:
+        (Path(output) / "mirror.json").write_text(facts + "\n")
+        mirror_plot.plot_bounds(report, str(Path(output) / "mirror.png"))
+        mirror_plot.plot_methods(report, str(Path(output) / "mirror-methods.png"))
+    sys.stdout.write((facts if json else explain(report)) + "\n")
+
+
+def _prepare(output: str | None) -> None:
+    """Checks what is needed, before anything is measured."""
+    from plinius.bench.passive import wait_passively
+    from plinius.bench.plot import check_can_plot
+
+    for package in ("torch", "safetensors"):
+        if find_spec(package) is None:
+            raise ConfigError(f"the benchmark needs {package}: pip install 'plinius[torch]'")
+    if output is not None:
+        check_can_plot()
+        _make_folder(output)
+    wait_passively()
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def _make_folder(path: str) -> None:

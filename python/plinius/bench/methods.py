@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+import numpy as np
 import safetensors.torch
 import torch
-import torch.distributed.checkpoint as dcp
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save, save
 
 from plinius.bench.tensors import Tensors
 
@@ -47,7 +48,7 @@ class Method(ABC):
         """Puts what was saved into the tensors."""
 
 
-class Memcpy(Method):
+class _Memcpy(Method):
     """Copies into other tensors: no checkpoint, but what no checkpoint can beat."""
 
     name = "memcpy"
@@ -64,7 +65,7 @@ class Memcpy(Method):
         _put(tensors, self._copies)
 
 
-class AesGcm(Method):
+class _AesGcm(Method):
     """The bytes of the tensors alone, sealed with AES-GCM in chunks."""
 
     name = "AES-GCM"
@@ -83,7 +84,7 @@ class AesGcm(Method):
                 _open(self._aead, file, _memory(tensor))
 
 
-class TorchSave(Method):
+class _TorchSave(Method):
     """torch.save."""
 
     name = "torch.save"
@@ -96,7 +97,7 @@ class TorchSave(Method):
         _put(tensors, torch.load(folder / _FILE, weights_only=True))
 
 
-class SealedTorchSave(Method):
+class _SealedTorchSave(Method):
     """torch.save into memory, which is sealed with AES-GCM in chunks."""
 
     name = "torch.save + AES-GCM"
@@ -121,7 +122,7 @@ class SealedTorchSave(Method):
         _put(tensors, torch.load(io.BytesIO(plain), weights_only=True))
 
 
-class Safetensors(Method):
+class _Safetensors(Method):
     """safetensors."""
 
     name = "safetensors"
@@ -136,20 +137,20 @@ class Safetensors(Method):
         _put(tensors, safetensors.torch.load_file(folder / _FILE))
 
 
-class Dcp(Method):
+class _Dcp(Method):
     """torch.distributed.checkpoint, one process; it fsyncs its files itself."""
 
     name = "DCP"
 
     def save(self, tensors: Tensors, folder: Path) -> None:
-        dcp.save(tensors, checkpoint_id=folder, no_dist=True)
+        save(tensors, checkpoint_id=folder, no_dist=True)
         _sync(folder)
 
     def load(self, tensors: Tensors, folder: Path) -> None:
-        dcp.load(dict(tensors), checkpoint_id=folder, no_dist=True)
+        load(dict(tensors), checkpoint_id=folder, no_dist=True)
 
 
-class AsyncDcp(Dcp):
+class _AsyncDcp(_Dcp):
     """The same in a thread, from a copy; one save at a time is under way."""
 
     name = "DCP async"
@@ -159,7 +160,7 @@ class AsyncDcp(Dcp):
 
     def save(self, tensors: Tensors, folder: Path) -> None:
         self.finish()
-        begun = dcp.async_save(tensors, checkpoint_id=folder, no_dist=True)
+        begun = async_save(tensors, checkpoint_id=folder, no_dist=True)
         done = begun.upload_completion if isinstance(begun, AsyncSaveResponse) else begun
         self._running = (done, folder)
 
@@ -171,9 +172,14 @@ class AsyncDcp(Dcp):
             _sync(folder)
 
 
+def memcpy() -> Method:
+    """The copy in memory."""
+    return _Memcpy()
+
+
 def durable_methods() -> list[Method]:
     """All that write files."""
-    return [AesGcm(), TorchSave(), SealedTorchSave(), Safetensors(), Dcp(), AsyncDcp()]
+    return [_AesGcm(), _TorchSave(), _SealedTorchSave(), _Safetensors(), _Dcp(), _AsyncDcp()]
 
 
 def forget(folder: Path) -> None:
@@ -190,7 +196,7 @@ def _put(targets: Tensors, sources: Tensors) -> None:
 
 
 def _memory(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.detach().numpy().reshape(-1)).cast("B")
+    return tensor.detach().numpy().reshape(-1).view(np.uint8).data
 
 
 def _chunks(memory: memoryview) -> Iterator[memoryview]:

@@ -35,7 +35,7 @@ def table(first: str, *columns: str) -> Table:
     made = Table(box=box.SIMPLE_HEAD)
     made.add_column(first)
     for name in columns:
-        made.add_column(name, justify="right")
+        made.add_column(name, justify="right", no_wrap="(" in name)
     return made
 
 
