@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ app = App(name="bench", help="Measure on this machine what the paper's figures s
 
 Pwb = Literal["clwb", "clflushopt", "clflush", "none"]
 Json = Annotated[bool, Parameter(negative=())]
+_QUICK_S = 90
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
 
@@ -119,6 +121,59 @@ def mirror(
         (Path(output) / "mirror.json").write_text(facts + "\n")
         mirror_plot.plot_bounds(report, str(Path(output) / "mirror.png"))
         mirror_plot.plot_methods(report, str(Path(output) / "mirror-methods.png"))
+    sys.stdout.write((facts if json else explain(report)) + "\n")
+
+
+@app.command
+def step(
+    *,
+    cfg: str | None = None,
+    pool: str = "/dev/shm",  # noqa: S108 (a folder is made there)
+    disk: str = ".",
+    every: list[Annotated[int, Parameter(validator=Number(gte=1))]] | None = None,
+    seconds: Seconds | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    output: str | None = None,
+    json: Json = False,
+) -> None:
+    """Time of a whole training step with a save every 1, 10 and 50 steps, beside a step without, for each way to save.
+
+    Trains a transformer with a state of 100 MB (Adam) whose batch is so large that a step takes 0.6 s or more, and the
+    network of a cfg. The ways: ours, and AES-GCM, torch.save, the two together, safetensors and
+    torch.distributed.checkpoint, all fsynced.
+
+    Args:
+        cfg: A network to train too, on made-up images.
+        pool: A folder for our pool, on PM.
+        disk: A folder for the files of the others.
+        every: Save after so many steps; can be given again.
+        seconds: For each network and each `every`, in two rounds at least; 300, or with --quick what fits.
+        quick: A small transformer with short steps, at most three minutes.
+        output: A folder for step.json and step.png.
+        json: Print JSON for machines.
+    """
+    _prepare(output)
+    from functools import partial
+
+    from plinius.bench import step_plot
+    from plinius.bench.clock import Turns
+    from plinius.bench.nets import Net, darknet, transformer
+    from plinius.bench.step import EVERY, Plan, measure
+    from plinius.bench.step_report import explain, summarize
+
+    nets: list[Callable[[], Net]] = [partial(transformer, *((96, 4, 0.03) if quick else (336, 6, 0.6)))]
+    if cfg is not None:
+        nets.insert(0, partial(darknet, cfg))
+    often = every or EVERY
+    turns = Turns(seconds or (_QUICK_S / len(nets) / len(often) if quick else 300), at_least=2, at_most=200)
+    plan = Plan(pool, disk, nets, turns, often)
+    with _progress(*Progress.get_default_columns()[:-1]) as bar:
+        task = bar.add_task("measuring", total=1)
+        report = summarize(plan, measure(plan, lambda what, over: bar.update(task, description=what, completed=over)))
+    facts = json_module.dumps(msgspec.to_builtins(asdict(report)))
+    if output is not None:
+        (Path(output) / "step.json").write_text(facts + "\n")
+        step_plot.plot(report, str(Path(output) / "step.png"))
     sys.stdout.write((facts if json else explain(report)) + "\n")
 
 

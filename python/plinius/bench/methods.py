@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -180,6 +181,15 @@ def memcpy() -> Method:
 def durable_methods() -> list[Method]:
     """All that write files."""
     return [_AesGcm(), _TorchSave(), _SealedTorchSave(), _Safetensors(), _Dcp(), _AsyncDcp()]
+
+
+@contextmanager
+def without_their_warnings() -> Iterator[None]:
+    """Leaves out what torch.distributed.checkpoint warns of, which is all meant here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        warnings.filterwarnings("ignore", message="Detected an existing checkpoint")
+        yield
 
 
 def forget(folder: Path) -> None:

@@ -6,20 +6,19 @@ save every element is written, as an optimizer does; each restore goes into othe
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from plinius.bench import phases
 from plinius.bench.clock import Turns, timed
-from plinius.bench.methods import Method, durable_methods, forget, memcpy
+from plinius.bench.folders import new_folder
+from plinius.bench.methods import Method, durable_methods, forget, memcpy, without_their_warnings
 from plinius.bench.tensors import bytes_of, change, empty_like, equal, transformer
-from plinius.errors import ConfigError, PliniusError
+from plinius.errors import PliniusError
 from plinius.mirror import Mirror, RollbackWarning
 from plinius.mirror.bounds import Bounds
 from plinius.pool import Pool
@@ -101,14 +100,13 @@ def measure(plan: Plan, progress: Callable[[float, float], None] = lambda *_: No
         ConfigError: There is no such folder.
         PliniusError: Something did not come back as it was saved.
     """
-    with warnings.catch_warnings():
+    with without_their_warnings():
         warnings.simplefilter("ignore", RollbackWarning)
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as is meant
         return [_measure_size(plan, size_mb, progress) for size_mb in plan.sizes_mb]
 
 
 def _measure_size(plan: Plan, size_mb: float, progress: Callable[[float, float], None]) -> Measured:
-    with _folder(plan.pm) as pm, _folder(plan.disk) as disk, Pool(pm / "pool") as pool:
+    with new_folder(plan.pm) as pm, new_folder(plan.disk) as disk, Pool(pm / "pool") as pool:
         size = _Size(pool, {PM: pm, DISK: disk}, size_mb)
         size.round()  # Takes memory, space and page tables; what it measured is forgotten.
         size.check()
@@ -150,7 +148,7 @@ class _Size:
         self._peer(self.memcpy, MEMORY, self.folders[PM])
         for place, folder in self.folders.items():
             for method in self.methods:
-                with _folder(str(folder)) as own:
+                with new_folder(str(folder)) as own:
                     self._peer(method, place, own)
         self._ours_on_disk()
 
@@ -209,14 +207,3 @@ class _Size:
 
     def _note(self, system: str, place: str, what: str, seconds: float) -> None:
         self.found.times[system, place, what].append(seconds)
-
-
-@contextmanager
-def _folder(place: str) -> Iterator[Path]:
-    """A folder that is removed afterwards."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix="plinius-bench-", dir=place)
-    except OSError as error:
-        raise ConfigError(f"nothing can be made here: {error.strerror}", path=place) from None
-    with made as folder:
-        yield Path(folder)

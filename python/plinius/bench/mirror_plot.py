@@ -20,7 +20,8 @@ def plot_bounds(report: Report, path: str) -> None:
         rows = [row for row in report.bounded if row.what == what]
         _draw_seconds(grid[0][column], rows)
         _draw_ratio(grid[1][column], rows)
-        grid[0][column].set_title(f"{what}, {report.pm}, {report.threads} threads", fontsize="medium")
+        grid[0][column].set_title(what, fontsize="medium")
+    figure.suptitle(f"{report.pm}; {report.threads} threads", fontsize="medium")
     figure.savefig(path, dpi=150)
 
 
@@ -46,7 +47,7 @@ def plot_methods(report: Report, path: str) -> None:
             }
             axes[column].plot([row.size_mb for row in rows], seconds, label=f"{system}, {place}", **look)
         _scale(axes[column], f"seconds to {what}")
-    axes[0].legend(fontsize="x-small", ncols=2)
+    axes[0].legend(fontsize="x-small", ncols=2, handlelength=4)
     figure.savefig(path, dpi=150)
 
 
