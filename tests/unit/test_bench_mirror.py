@@ -227,7 +227,7 @@ def test_each_way_is_measured_beside_a_block_without_saving(folder: Path) -> Non
         assert all(seconds > 0 for way in ways for seconds in (*one.step_s[way], *one.plain_s[way]))
     pairs = -(-len(ways) // 2)
     blocks = len(ways) + pairs
-    assert len(steps) == 1 + len(ways) * 2 * 3 + blocks * (3 + 4)
+    assert len(steps) == 1 + len(ways) * 3 + blocks * (3 + 4)
     assert list(folder.iterdir()) == []
 
 

@@ -122,9 +122,8 @@ class _Blocks:
         self.bounds = Bounds(pool, key, self.lengths)
         self.plain = Way("", lambda _: None, lambda: None)
         self.ways = [*_our_ways(net, pool, key), *(_peer(net, method, disk) for method in durable_methods())]
-        for way in self.ways:  # Warms everything up.
-            self.block(way, nothing := self.nothing(1))
-            self.block(way, nothing)
+        for way in self.ways:  # Three saves each: they take memory, files and the space of two generations.
+            self.block(way, self.nothing(1))
         self.bounds.copy_in_s()
 
     def nothing(self, every: int) -> Measured:
