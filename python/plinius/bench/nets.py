@@ -20,7 +20,7 @@ _RECORDS: Final = 4096
 _TOKENS: Final = 256
 _LENGTH: Final = 64
 _HEADS: Final = 8
-_LOOKS: Final = 3
+_LOOKS: Final = 8
 
 
 class Net(Protocol):
