@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bound;
 mod chunk;
 mod error;
 mod reading;

@@ -1,8 +1,10 @@
-//! `plinius._core.swaps`: what `plinius bench sps` measures.
+//! What `plinius bench sps` and `plinius bench mirror` measure.
 
+use plinius_mirror::bound;
 use pyo3::prelude::*;
 
 use crate::errors;
+use crate::key::Key;
 use crate::pool::Pool;
 use crate::swaps::Array;
 
@@ -26,4 +28,30 @@ pub fn swaps(
         Ok(measured)
     });
     measured.map_err(|error| errors::pool(py, error))
+}
+
+/// Seconds to seal buffers of these lengths in cache.
+#[pyfunction]
+pub fn seal_in_cache(py: Python<'_>, key: &Key, lengths: Vec<usize>, threads: usize) -> PyResult<f64> {
+    py.detach(|| bound::seal_in_cache(&key.0, &lengths, threads)).map_err(|error| errors::mirror(py, error))
+}
+
+/// Seconds to open buffers of these lengths in cache.
+#[pyfunction]
+pub fn open_in_cache(py: Python<'_>, key: &Key, lengths: Vec<usize>, threads: usize) -> PyResult<f64> {
+    py.detach(|| bound::open_in_cache(&key.0, &lengths, threads)).map_err(|error| errors::mirror(py, error))
+}
+
+/// Seconds to copy buffers of these lengths into free extents of the pool.
+#[pyfunction]
+pub fn copy_in(py: Python<'_>, pool: &Pool, lengths: Vec<usize>, threads: usize) -> PyResult<f64> {
+    let pool = pool.open(py)?;
+    py.detach(|| bound::copy_in(&pool, &lengths, threads)).map_err(|error| errors::mirror(py, error))
+}
+
+/// Seconds to copy buffers of these lengths from extents of the pool.
+#[pyfunction]
+pub fn copy_out(py: Python<'_>, pool: &Pool, lengths: Vec<usize>, threads: usize) -> PyResult<f64> {
+    let pool = pool.open(py)?;
+    py.detach(|| bound::copy_out(&pool, &lengths, threads)).map_err(|error| errors::mirror(py, error))
 }

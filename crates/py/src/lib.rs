@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use crate::bench::swaps;
+    use crate::bench::{copy_in, copy_out, open_in_cache, seal_in_cache, swaps};
     #[pymodule_export]
     use crate::key::Key;
     #[pymodule_export]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,13 +14,16 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 
 from plinius.errors import ConfigError
 
 app = App(name="bench", help="Measure on this machine what the paper's figures show.")
 
 Pwb = Literal["clwb", "clflushopt", "clflush", "none"]
+Json = Annotated[bool, Parameter(negative=())]
+_QUICK_S = 90
+Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
 
 @app.command
@@ -28,10 +33,10 @@ def sps(
     pwb: list[Pwb] | None = None,
     peer: list[str] | None = None,
     fences: str | None = None,
-    seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 0.2,
+    seconds: Seconds = 0.2,
     rounds: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     output: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Json = False,
 ) -> None:
     """Swaps per second in a persistent array of 10 MiB, 2 to 2048 swaps in a transaction (figure 6).
 
@@ -59,7 +64,7 @@ def sps(
         plot.check_can_plot()
         _make_folder(output)
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with _progress(*columns) as bar:
         task = bar.add_task("measuring", total=plan.measurements)
         report = summarize(plan, *measure(plan, lambda: bar.advance(task)))
     facts = json_module.dumps(msgspec.to_builtins(asdict(report)))
@@ -67,6 +72,127 @@ def sps(
         (Path(output) / "sps.json").write_text(facts + "\n")
         plot.plot(report, str(Path(output) / "sps.png"))
     sys.stdout.write((facts if json else explain(report)) + "\n")
+
+
+@app.command
+def mirror(
+    *,
+    pool: str = "/dev/shm",  # noqa: S108 (a folder is made there)
+    disk: str = ".",
+    size: list[Annotated[float, Parameter(validator=Number(gt=0))]] | None = None,
+    seconds: Seconds | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    output: str | None = None,
+    json: Json = False,
+) -> None:
+    """Save and restore of states of 1 MB to 1 GB, beside their bounds and beside other ways (figure 7).
+
+    The bound of a save is the same bytes sealed in cache plus the same bytes copied to PM, that of a restore the same
+    bytes opened in cache plus copied from PM, with the same threads. Other ways: memcpy, AES-GCM, torch.save, the two
+    together, safetensors, torch.distributed.checkpoint; on PM, and on the disk with fsync and a cold cache.
+
+    Args:
+        pool: A folder for the pools, on PM.
+        disk: A folder on a disk.
+        size: Of the state in MB; can be given again. Without it, ten sizes up to 1000.
+        seconds: For each size, after a first round; 120, or 15 with --quick.
+        quick: Three sizes up to 100 MB, at most three minutes.
+        output: A folder for mirror.json, mirror.png and mirror-methods.png.
+        json: Print JSON for machines.
+    """
+    _prepare(output)
+    from plinius.bench import mirror_plot
+    from plinius.bench.clock import Turns
+    from plinius.bench.mirror import QUICK_SIZES_MB, SIZES_MB, Plan, measure
+    from plinius.bench.mirror_report import explain, summarize
+
+    turns = Turns(seconds or (15 if quick else 120), at_least=1 if quick else 5, at_most=30)
+    plan = Plan(pool, disk, turns, size or (QUICK_SIZES_MB if quick else SIZES_MB))
+    with _progress(*Progress.get_default_columns()[:-1]) as bar:
+        task = bar.add_task("measuring", total=len(plan.sizes_mb))
+
+        def show(size_mb: float, share: float) -> None:
+            done = list(plan.sizes_mb).index(size_mb) + share
+            bar.update(task, description=f"measuring {size_mb:g} MB", completed=done)
+
+        report = summarize(plan, measure(plan, show))
+    facts = json_module.dumps(msgspec.to_builtins(asdict(report)))
+    if output is not None:
+        (Path(output) / "mirror.json").write_text(facts + "\n")
+        mirror_plot.plot_bounds(report, str(Path(output) / "mirror.png"))
+        mirror_plot.plot_methods(report, str(Path(output) / "mirror-methods.png"))
+    sys.stdout.write((facts if json else explain(report)) + "\n")
+
+
+@app.command
+def step(
+    *,
+    cfg: str | None = None,
+    pool: str = "/dev/shm",  # noqa: S108 (a folder is made there)
+    disk: str = ".",
+    every: list[Annotated[int, Parameter(validator=Number(gte=1))]] | None = None,
+    seconds: Seconds | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    output: str | None = None,
+    json: Json = False,
+) -> None:
+    """Time of a whole training step with a save every 1, 10 and 50 steps, beside a step without, for each way to save.
+
+    Trains a transformer with a state of 100 MB (Adam) whose batch is so large that a step takes 0.6 s or more, and the
+    network of a cfg. The ways: ours, and AES-GCM, torch.save, the two together, safetensors and
+    torch.distributed.checkpoint, all fsynced.
+
+    Args:
+        cfg: A network to train too, on made-up images.
+        pool: A folder for our pool, on PM.
+        disk: A folder for the files of the others.
+        every: Save after so many steps; can be given again.
+        seconds: For each network and each `every`, in two rounds at least; 300, or with --quick what fits.
+        quick: A small transformer with short steps, at most three minutes.
+        output: A folder for step.json and step.png.
+        json: Print JSON for machines.
+    """
+    _prepare(output)
+    from functools import partial
+
+    from plinius.bench import step_plot
+    from plinius.bench.clock import Turns
+    from plinius.bench.nets import Net, darknet, transformer
+    from plinius.bench.step import EVERY, Plan, measure
+    from plinius.bench.step_report import explain, summarize
+
+    nets: list[Callable[[], Net]] = [partial(transformer, *((96, 4, 0.03) if quick else (336, 6, 0.6)))]
+    if cfg is not None:
+        nets.insert(0, partial(darknet, cfg))
+    often = every or EVERY
+    turns = Turns(seconds or (_QUICK_S / len(nets) / len(often) if quick else 300), at_least=2, at_most=200)
+    plan = Plan(pool, disk, nets, turns, often)
+    with _progress(*Progress.get_default_columns()[:-1]) as bar:
+        task = bar.add_task("measuring", total=1)
+        report = summarize(plan, measure(plan, lambda what, over: bar.update(task, description=what, completed=over)))
+    facts = json_module.dumps(msgspec.to_builtins(asdict(report)))
+    if output is not None:
+        (Path(output) / "step.json").write_text(facts + "\n")
+        step_plot.plot(report, str(Path(output) / "step.png"))
+    sys.stdout.write((facts if json else explain(report)) + "\n")
+
+
+def _prepare(output: str | None) -> None:
+    """Checks what is needed, before anything is measured."""
+    from plinius.bench.passive import wait_passively
+    from plinius.bench.plot import check_can_plot
+
+    for package in ("torch", "safetensors"):
+        if find_spec(package) is None:
+            raise ConfigError(f"the benchmark needs {package}: pip install 'plinius[torch]'")
+    if output is not None:
+        check_can_plot()
+        _make_folder(output)
+    wait_passively()
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def _make_folder(path: str) -> None:

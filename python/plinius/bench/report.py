@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from plinius import pool
 from plinius.bench.peers import Fences
 from plinius.bench.sps import OURS, Plan, Rates
-
-_WIDTH = 120
+from plinius.bench.tables import Page, busy, cpu, table
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ def summarize(plan: Plan, rates: Rates, fences: dict[str, Fences]) -> Report:
     ]
     systems = [OURS, *(peer.name for peer in plan.peers)]
     return Report(
-        cpu=_cpu(),
+        cpu=cpu(),
         cores=len(os.sched_getaffinity(0)),
         load=os.getloadavg()[0],
         medium=pool.medium_at(plan.folder)[0],
@@ -113,11 +108,12 @@ def summarize(plan: Plan, rates: Rates, fences: dict[str, Fences]) -> Report:
 
 def explain(report: Report) -> str:
     """The report as tables and sentences."""
-    out = Console(file=io.StringIO(), width=_WIDTH)
+    page = Page.empty()
+    out = page.console
     out.print(f"{report.cpu}; {report.medium}; an array of {report.array_bytes / (1 << 20):g} MiB, one thread;")
     out.print(f"medians of {report.rounds} rounds of {report.seconds:g} s each, all systems in turn")
-    if report.load > report.cores:
-        out.print(f"the machine is busy with other work (load {report.load:.1f} on {report.cores} cores): expect noise")
+    if (warning := busy(report.load, report.cores)) is not None:
+        out.print(warning)
     out.print(_rates_table(report))
     for least in report.smallest:
         where = f"{least.swaps_per_transaction} swaps a transaction, {least.pwb}"
@@ -131,16 +127,15 @@ def explain(report: Report) -> str:
         )
         out.print(_fences_table(report))
         out.print("line: one word stored, written back and fenced, by itself. noise: two equal transactions compared.")
-    assert isinstance(out.file, io.StringIO)  # noqa: S101 (for mypy)
-    return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines())
+    return page.text()
 
 
 def _rates_table(report: Report) -> Table:
     peers = [least.peer for least in report.smallest]
-    table = _table("pwb", "swaps/transaction", f"{OURS} swaps/s")
+    rows = table("pwb", "swaps/transaction", f"{OURS} swaps/s")
     for peer in peers:
-        table.add_column(f"{peer} swaps/s", justify="right")
-        table.add_column("ratio", justify="right")
+        rows.add_column(f"{peer} swaps/s", justify="right")
+        rows.add_column("ratio", justify="right")
     rates = {(rate.system, rate.pwb, rate.swaps_per_transaction): rate.swaps_per_s for rate in report.rates}
     ratios = {(ratio.peer, ratio.pwb, ratio.swaps_per_transaction): ratio.ratio for ratio in report.ratios}
     sizes = sorted({rate.swaps_per_transaction for rate in report.rates})
@@ -149,37 +144,29 @@ def _rates_table(report: Report) -> Table:
             cells = [pwb, str(size), f"{rates[OURS, pwb, size]:,.0f}"]
             for peer in peers:
                 cells += [f"{rates[peer, pwb, size]:,.0f}", f"{ratios[peer, pwb, size]:.2f}"]
-            table.add_row(*cells)
-        table.add_section()
-    return table
+            rows.add_row(*cells)
+        rows.add_section()
+    return rows
 
 
 def _costs_table(report: Report) -> Table:
-    table = _table("pwb", "system", "fixed us", "swap us", "worst fit")
+    rows = table("pwb", "system", "fixed us", "swap us", "worst fit")
     for cost in report.costs:
         numbers = (f"{cost.fixed_us:.2f}", f"{cost.swap_us:.3f}", f"{cost.worst_fit:.0%}")
-        table.add_row(cost.pwb, cost.system, *numbers)
-    return table
+        rows.add_row(cost.pwb, cost.system, *numbers)
+    return rows
 
 
 def _fences_table(report: Report) -> Table:
     numbered = [f"fence {number}" for number in range(1, 5)]
-    table = _table("pwb", "took", *numbered, "all", "share", "noise", "line", "pwbs", "copied")
+    rows = table("pwb", "took", *numbered, "all", "share", "noise", "line", "pwbs", "copied")
     for pwb, cost in report.fences.items():
         times = (cost.transaction_ns, *cost.fence_ns, cost.all_fences_ns)
         share = f"{cost.all_fences_ns / cost.transaction_ns:.0%}"
         rest = (f"{cost.noise_ns:.0f}", f"{cost.one_line_ns:.0f}")
         lines = (f"{cost.written_back_lines:.1f}", f"{cost.copied_lines:.1f}")
-        table.add_row(pwb, *(f"{time:.0f}" for time in times), share, *rest, *lines)
-    return table
-
-
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first)
-    for name in columns:
-        table.add_column(name, justify="right")
-    return table
+        rows.add_row(pwb, *(f"{time:.0f}" for time in times), share, *rest, *lines)
+    return rows
 
 
 def _paired(ours: list[float], theirs: list[float]) -> float:
@@ -193,10 +180,3 @@ def _cost(system: str, pwb: str, plan: Plan, rates: Rates) -> Cost:
     swap_s, fixed_s = np.polyfit(sizes, took_s, 1, w=1 / took_s)
     worst = float(np.max(np.abs(fixed_s + sizes * swap_s - took_s) / took_s))
     return Cost(system, pwb, float(fixed_s) * 1e6, float(swap_s) * 1e6, worst)
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "unknown CPU"

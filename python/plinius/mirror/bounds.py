@@ -1,0 +1,44 @@
+"""What `plinius bench mirror` holds a save and a restore against, measured by the core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plinius import _core
+from plinius.pool import Pool
+from plinius.seal import Key
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The bounds for buffers of some lengths, none of them empty, with all threads that a mirror uses.
+
+    Each is measured anew when it is called, in seconds.
+    """
+
+    pool: Pool
+    key: Key
+    lengths_bytes: Sequence[int]
+
+    @property
+    def threads(self) -> int:
+        """How many threads are used."""
+        return len(os.sched_getaffinity(0))
+
+    def seal_s(self) -> float:
+        """To seal the bytes in cache."""
+        return _core.seal_in_cache(self.key.core, self.lengths_bytes, self.threads)
+
+    def copy_in_s(self) -> float:
+        """To copy them into free space of the pool with non-temporal stores, and to fence."""
+        return _core.copy_in(self.pool.core, self.lengths_bytes, self.threads)
+
+    def open_s(self) -> float:
+        """To open them in cache."""
+        return _core.open_in_cache(self.key.core, self.lengths_bytes, self.threads)
+
+    def copy_out_s(self) -> float:
+        """To copy them from the pool."""
+        return _core.copy_out(self.pool.core, self.lengths_bytes, self.threads)
