@@ -136,6 +136,8 @@ class DrainedReader:
             named = Drained.of(self._expected.name, head)
         except PoolCorrupt:
             raise self._refused("its head is damaged") from None
+        except PoolVersion as error:
+            raise PoolVersion(f"{self._expected.file}: {error}") from None
         if named != self._expected or len(head.generations) != 1:
             raise self._refused("it holds another generation than its name says")
         return head

@@ -85,10 +85,11 @@ class _Folder:
         with _saying(self.name, "cannot read there"):
             # Whoever keeps the folder may have put a pipe there: opening must not wait for its other end.
             descriptor = os.open(self._path / file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                os.close(descriptor)
+                raise IntegrityError(f"{file} is no file")
             with os.fdopen(descriptor, "rb") as opened:
-                found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode):
-                    raise IntegrityError(f"{file} is no file")
                 yield opened, found.st_size
 
     def remove(self, file: str) -> None:
