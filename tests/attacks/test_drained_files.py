@@ -269,6 +269,7 @@ def test_a_file_of_an_enormous_size_stays_inside_the_limit_of_the_pool(far: Far)
         lengths[0] += enormous - len(far.content)
 
     far.put(edited(with_lengths(far.content, stretch), total=enormous))
+    far.refused()  # before any space is taken: the file is not that long
     os.truncate(far.path, enormous)
     with pytest.raises(PoolFull):
         far.fetch(max_bytes=64 << 20)

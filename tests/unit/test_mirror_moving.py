@@ -170,6 +170,25 @@ def test_a_save_in_the_midst_is_found(source: Path, target: Path, key: Key, monk
     assert Training(target, key).restore() == 2
 
 
+def test_a_mirror_that_the_target_gets_in_the_midst_is_not_overwritten(
+    source: Path, target: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(source, key, 1)
+    training = Training(target, key, seed=4)
+    read = _core.read_extent
+
+    def save_then_read(*arguments: object) -> None:
+        if training.mirror.latest_step() is None:
+            training.train(1, 1)
+        read(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_core, "read_extent", save_then_read)
+    with Pool(source) as there, pytest.raises(PoolError, match="there is a mirror 'net' already"):
+        move_mirror(there, training.pool, NAME)
+    training.train(2, 2)
+    training.close()
+
+
 def test_a_target_without_room_is_as_it_was(source: Path, target: Path, key: Key) -> None:
     trained(source, key, 1, width=400)
     trained(target, key, 1, name="other")
