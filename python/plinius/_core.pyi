@@ -8,6 +8,7 @@ import numpy.typing as npt
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "Copying",
     "Key",
     "Loading",
     "Pool",
@@ -23,6 +24,7 @@ __all__ = [
     "medium_of",
     "open_in_cache",
     "seal_in_cache",
+    "read_extent",
     "seal_records",
     "status",
     "swaps",
@@ -188,6 +190,13 @@ class Loading:
     def commit(self, name: str, meta: bytes) -> None: ...
 
 @final
+class Copying:
+    def __new__(cls, pool: Pool, lengths: Sequence[int]) -> Copying: ...
+    def write(self, index: int, at: int, memory: bytes | memoryview) -> None: ...
+    def abandon(self) -> None: ...
+    def commit(self, name: str, meta: bytes) -> None: ...
+
+@final
 class RecordReader:
     def __new__(
         cls,
@@ -201,6 +210,7 @@ class RecordReader:
     def open(self, indices: Sequence[int], images: _Memory, labels: _Memory, scale: bool, threads: int) -> None: ...
     def verify(self, first: int, count: int, threads: int) -> None: ...
 
+def read_extent(pool: Pool, extent: tuple[int, int], at: int, memory: memoryview) -> None: ...
 def seal_records(
     key: Key,
     salt: bytes,

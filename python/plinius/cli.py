@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
-from plinius import errors
+from plinius import errors, moving_cli
 from plinius.files import harmless
 
 EXIT_CODES: dict[type[errors.PliniusError], int] = {
@@ -209,6 +209,8 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
     _answer(json, facts, "\n".join(map(harmless, explain(facts))))
 
 
+for command in (moving_cli.move, moving_cli.drain, moving_cli.fetch):
+    app.command(command)
 app.command("plinius.bench.commands:app", name="bench")
 
 

@@ -45,3 +45,11 @@ def test_the_enclave_loads_what_it_needs() -> None:
 
 def test_the_enclave_is_hardened_before_it_loads_anything_that_could_be_attacked() -> None:
     assert not [name for name in loaded_by("plinius.enclave.main") if name.startswith(("torch", "plinius._core"))]
+
+
+def test_whoever_moves_and_drains_loads_neither_keys_nor_sealing() -> None:
+    loaded = loaded_by("plinius.mirror.moving, plinius.mirror.draining, plinius.mirror.drainer, plinius.moving_cli")
+    assert "plinius.mirror.drainer" in loaded
+    needed = ("plinius._core", "plinius.pool", "plinius.mirror")
+    assert not [name for name in loaded if name.startswith(tuple(set(SECRETS) - set(needed)))]
+    assert not {"plinius.mirror.generation", "plinius.mirror.mirroring"} & loaded

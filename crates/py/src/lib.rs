@@ -1,6 +1,7 @@
 //! The binding `plinius._core`: converts arguments and errors, and releases the GIL. Nothing else happens here.
 
 mod bench;
+mod copying;
 mod errors;
 mod key;
 mod memory;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use crate::bench::{copy_in, copy_out, open_in_cache, seal_in_cache, swaps};
+    #[pymodule_export]
+    use crate::copying::{Copying, read_extent};
     #[pymodule_export]
     use crate::key::Key;
     #[pymodule_export]

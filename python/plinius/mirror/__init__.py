@@ -1,15 +1,37 @@
-"""The mirror: saving and restoring the whole training state, sealed, in a pool."""
+"""The mirror: saving and restoring the whole training state, sealed, in a pool.
 
-from plinius.mirror.generation import PublicMirror, public_mirrors, read_facts
-from plinius.mirror.manifest import Facts
-from plinius.mirror.mirroring import ExactnessWarning, Mirror, RollbackWarning
+Names are loaded when they are first used: moving and draining copy ciphertext, and whoever runs them, the untrusted
+host, loads neither keys nor state.
+"""
 
-__all__ = [
-    "ExactnessWarning",
-    "Facts",
-    "Mirror",
-    "PublicMirror",
-    "RollbackWarning",
-    "public_mirrors",
-    "read_facts",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plinius.mirror.generation import PublicMirror as PublicMirror
+    from plinius.mirror.generation import public_mirrors as public_mirrors
+    from plinius.mirror.generation import read_facts as read_facts
+    from plinius.mirror.manifest import Facts as Facts
+    from plinius.mirror.mirroring import ExactnessWarning as ExactnessWarning
+    from plinius.mirror.mirroring import Mirror as Mirror
+    from plinius.mirror.mirroring import RollbackWarning as RollbackWarning
+
+_HOME = {
+    "ExactnessWarning": "mirroring",
+    "Facts": "manifest",
+    "Mirror": "mirroring",
+    "PublicMirror": "generation",
+    "RollbackWarning": "mirroring",
+    "public_mirrors": "generation",
+    "read_facts": "generation",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 (sorted returns a list)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'plinius.mirror' has no attribute {name!r}")
+    return getattr(import_module(f"plinius.mirror.{_HOME[name]}"), name)
