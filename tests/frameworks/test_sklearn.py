@@ -150,16 +150,23 @@ def test_labels_that_are_words(pool: Pool, secret: Key, dtype: Any) -> None:
 
 
 def test_a_generator_that_is_shared_stays_shared(pool: Pool, secret: Key) -> None:
-    _, resumed = resume(pool, secret, CLASSIFIERS["MLP, one generator"])
-    assert resumed._random_state is resumed.random_state
+    model = CLASSIFIERS["MLP, one generator"]()
+    learn(model, 0)
+    Mirror(pool, secret, name="model", model=Estimator(model)).save(1)
+    mine = np.random.RandomState(7)
+    other = MLPClassifier(random_state=mine)
+    Mirror(pool, secret, name="model", model=Estimator(other)).restore()
+    assert other._random_state is other.random_state is mine
+    assert state_of(other) == state_of(model)
 
 
 def test_saved_parameters_replace_others(pool: Pool, secret: Key) -> None:
     model = SGDClassifier(alpha=0.5)
     learn(model, 0)
     Mirror(pool, secret, name="model", model=Estimator(model)).save(1)
-    other = SGDClassifier(alpha=0.1)
+    other = SGDClassifier(alpha=0.1, average=True)
     learn(other, 1)
+    assert hasattr(other, "_average_coef")  # which the saved one has not
     Mirror(pool, secret, name="model", model=Estimator(other)).restore()
     assert state_of(other) == state_of(model)
 
