@@ -76,13 +76,23 @@ def content(model: Any) -> dict[str, Any]:
 
 
 def train(
-    pool: Pool, secret: Key, model: Any, name: str, *, until: int = 1000, data: Any = batch, every: int = 1
+    pool: Pool,
+    secret: Key,
+    model: Any,
+    name: str,
+    *,
+    until: int = 1000,
+    data: Any = batch,
+    every: int = 1,
+    others: Any = (),
 ) -> Any:
     mirror = frameworks.MirrorCallback(pool, secret, name=name, every=every)
     mirror.restore(model)
     dying = KilledAt(until - mirror.step)
     try:
-        frameworks.fit(model, data, mirror=mirror, steps_per_epoch=STEPS, epochs=3, callbacks=[dying], verbose=0)
+        frameworks.fit(
+            model, data, mirror=mirror, steps_per_epoch=STEPS, epochs=3, callbacks=[dying, *others], verbose=0
+        )
     except KilledError:
         return None
     return content(model)
@@ -116,6 +126,11 @@ def test_optimizers(pool: Pool, secret: Key, optimizer: Any) -> None:
 
 def test_bfloat16(pool: Pool, secret: Key) -> None:
     check_resumes(pool, secret, lambda: network(dtype="bfloat16"))
+
+
+def test_what_depends_on_the_epoch(pool: Pool, secret: Key) -> None:
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (1 + epoch))
+    check_resumes(pool, secret, lambda: network("sgd"), others=[rates])
 
 
 def test_several_steps_an_execution(pool: Pool, secret: Key) -> None:
