@@ -18,13 +18,14 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 @dataclass(frozen=True)
 class Example:
-    """An example and where it keeps what it writes."""
+    """An example, where it keeps what it writes, and how many moments after a step it is killed at most."""
 
     script: str
     folder: Path
     key: Path
     steps: int
     options: tuple[str, ...] = ()
+    moments_s: float = 0.05
 
     def run(self, name: str, kill_after: int | None = None) -> list[int]:
         """Runs it on the pool of this name and returns the steps that it reported.
@@ -49,12 +50,11 @@ class Example:
             for line in process.stdout:
                 if line.startswith("step "):
                     reported.append(int(line.split()[1]))
-                if kill_after is not None and len(reported) >= kill_after:
+                if len(reported) == kill_after:
                     try:
-                        process.wait(random.uniform(0, 0.05))  # noqa: S311 (a moment, not a secret)
+                        process.wait(random.uniform(0, self.moments_s))  # noqa: S311 (a moment, not a secret)
                     except subprocess.TimeoutExpired:
-                        process.kill()
-                    break
+                        process.kill()  # what it reported in these moments is still read
             code = process.wait()
         assert kill_after is not None or code == 0, log.read_text(errors="replace")[-3000:]
         return reported
