@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from transformers import Trainer
@@ -15,6 +14,11 @@ from plinius.state.generators import Source, global_sources
 
 _MIRROR = "(a plinius mirror)"
 """Stands where `Trainer` expects a checkpoint's folder; no file is looked for in it."""
+_STATE = (
+    *("epoch", "global_step", "num_input_tokens_seen", "total_flos", "log_history"),
+    *("best_metric", "best_global_step", "best_model_checkpoint"),
+)
+_LOSSES = ("_tr_loss", "_globalstep_last_logged")
 
 
 class MirrorMixin(Trainer):
@@ -43,6 +47,7 @@ class MirrorMixin(Trainer):
         self._pool, self._key = pool, key
         self._mirrored_generators: list[tuple[Source, Any]] = []
         self._steps_an_epoch = 0
+        self._progress = _Progress(self)
         self.mirror: Mirror | None = None
         if self.args.world_size > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             raise ConfigError("several processes, DeepSpeed or FSDP: MirrorMixin mirrors a training of one process")
@@ -74,6 +79,7 @@ class MirrorMixin(Trainer):
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(*args, **kwargs)
+        self._progress = _Progress(self)
         self.mirror = Mirror(
             self._pool,
             self._key,
@@ -82,7 +88,7 @@ class MirrorMixin(Trainer):
             optimizer=self.optimizer.optimizer,
             scheduler=self.lr_scheduler,
             scaler=self.accelerator.scaler,
-            progress=_Progress(self),
+            progress=self._progress,
         )
         step = self.mirror.restore() or 0
         if step != self.state.global_step:
@@ -107,10 +113,65 @@ class MirrorMixin(Trainer):
             source.put(state)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step < self.state.max_steps:  # else the training was over already, in the middle of this one
-            super()._run_epoch(*args, **kwargs)
+        if self.state.global_step >= self.state.max_steps:  # it was over already, in the middle of this epoch
+            return
+        vars(self).update(self._progress.take_losses())  # the trainer set them to zero meanwhile
+        super()._run_epoch(*args, **kwargs)
+        self._mirror_out()
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        """Mirrors after each step, and after the epoch: the trainer calls this once more at its end."""
         super()._maybe_log_save_evaluate(*args, **kwargs)
-        ends = self.control.should_epoch_stop or self.control.should_training_stop
+        stops = self.control.should_epoch_stop or self.control.should_training_stop
+        if not stops and self.state.global_step % self._steps_an_epoch:  # else the epoch's end follows
+            self._mirror_out()
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        self._mirror_out(force=True)
+        done = super()._finalize_training(*args, **kwargs)
+        if self.mirror is not None:
+            self.mirror.close()
+        return done
+
+    def _mirror_out(self, *, force: bool = False) -> None:
+        step = self.state.global_step
+        if self.mirror is not None and step > (self.mirror.latest_step() or 0):
+            self.mirror.save(step, force=force)
+
+
+class MirrorTrainer(MirrorMixin, Trainer):
+    """`Trainer` with a mirror."""
+
+
+class _Progress:
+    """How far a trainer is: its state, its callbacks, and the losses that it has not logged yet."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._losses: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what the trainer would write into a checkpoint's ``trainer_state.json``, and the losses."""
+        trainer = self._trainer
+        state = {name: getattr(trainer.state, name) for name in _STATE}
+        state["total_flos"] += trainer.current_flos
+        callbacks = [[type(it).__name__, it.state()["attributes"]] for it in self._callbacks()]
+        return {"state": state, "callbacks": callbacks, "losses": {name: getattr(trainer, name) for name in _LOSSES}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts the trainer there; the losses wait for `take_losses`."""
+        callbacks = self._callbacks()
+        saved, here = [name for name, _ in state["callbacks"]], [type(it).__name__ for it in callbacks]
+        if saved != here:
+            raise ConfigError(f"callbacks with a state: {saved} then, {here} now")
+        vars(self._trainer.state).update(state["state"])
+        for callback, (_, attributes) in zip(callbacks, state["callbacks"], strict=True):
+            vars(callback).update(attributes)
+        self._losses = dict(state["losses"])
+
+    def take_losses(self) -> dict[str, Any]:
+        """Returns the restored losses, once."""
+        losses, self._losses = self._losses, {}
+        return losses
+
+    def _callbacks(self) -> list[Any]:
+        return [it for it in self._trainer.callback_handler.callbacks if isinstance(it, ExportableState)]
