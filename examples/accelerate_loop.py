@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
+from plinius.frameworks.accelerate import register
 from running import content, options
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from plinius.frameworks.accelerate import register
 
 RECORDS, BATCH, FEATURES = 52, 8, 10
 
@@ -24,7 +23,8 @@ def main() -> None:
     """Trains."""
     job = options(__doc__).parse_args()
     torch.manual_seed(1)
-    accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_stateful_dataloader=True))
+    loading = DataLoaderConfiguration(use_stateful_dataloader=True, use_seedable_sampler=True)
+    accelerator = Accelerator(cpu=True, dataloader_config=loading)
     model = nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50)

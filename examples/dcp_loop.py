@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import plinius
 import torch
 import torch.distributed.checkpoint as dcp
+from plinius.frameworks.dcp import MirrorLoadPlanner, MirrorReader, MirrorWriter
 from running import content, options
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-
-import plinius
-from plinius.errors import ConfigError
-from plinius.frameworks.dcp import MirrorLoadPlanner, MirrorReader, MirrorWriter
 
 RECORDS, BATCH, FEATURES = 52, 8, 10
 
@@ -31,13 +29,11 @@ def main() -> None:
         return {"model": of_model, "optimizer": of_optimizer, "step": step, "generator": torch.get_rng_state()}
 
     saved = state(0)
-    try:
-        dcp.load(saved, storage_reader=MirrorReader(job.pool, job.key), planner=MirrorLoadPlanner())
-    except dcp.api.CheckpointException as error:
-        if not all(isinstance(cause, ConfigError) for cause, _ in error.failures.values()):
-            raise
-    set_state_dict(model, optimizer, model_state_dict=saved["model"], optim_state_dict=saved["optimizer"])
-    torch.set_rng_state(saved["generator"])
+    reader = MirrorReader(job.pool, job.key)
+    if reader.exists():
+        dcp.load(saved, storage_reader=reader, planner=MirrorLoadPlanner())
+        set_state_dict(model, optimizer, model_state_dict=saved["model"], optim_state_dict=saved["optimizer"])
+        torch.set_rng_state(saved["generator"])
 
     for step in range(saved["step"] + 1, job.steps + 1):
         batch = inputs[plinius.batch_indices(RECORDS, seed=3, step=step - 1, batch=BATCH)]

@@ -7,12 +7,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from plinius.frameworks.lightning import MirrorCallback
 from running import content, options
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
-
-from plinius.frameworks.lightning import MirrorCallback
 
 RECORDS, BATCH, FEATURES = 50, 8, 10
 
@@ -22,7 +21,9 @@ class Regression(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
+        self.net = nn.Sequential(
+            nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1)
+        )
         self.register_buffer("average", torch.zeros(1, FEATURES))
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
@@ -99,7 +100,11 @@ def main() -> None:
         enable_model_summary=False,
     )
     trainer.fit(model, StatefulDataLoader(records(1), BATCH, shuffle=True), DataLoader(records(2), BATCH))
-    kept = [model.state_dict(), trainer.optimizers[0].state_dict(), trainer.lr_scheduler_configs[0].scheduler.state_dict()]
+    kept = [
+        model.state_dict(),
+        trainer.optimizers[0].state_dict(),
+        trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+    ]
     job.output.write_bytes(content([kept, torch.get_rng_state()]))
 
 

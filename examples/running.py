@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import plinius
+import torch
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -24,7 +23,9 @@ def options(description: str | None) -> argparse.ArgumentParser:
 def content(state: Any) -> bytes:
     """Returns a state dict as bytes, equal for equal states."""
     if isinstance(state, torch.Tensor):
-        return f"{state.dtype} {list(state.shape)} ".encode() + bytes(state.detach().contiguous().view(-1).view(torch.uint8).numpy())
+        return f"{state.dtype} {list(state.shape)} ".encode() + bytes(
+            state.detach().contiguous().view(-1).view(torch.uint8).numpy()
+        )
     if isinstance(state, dict):
         return b"{" + b",".join(repr(key).encode() + b":" + content(value) for key, value in state.items()) + b"}"
     if isinstance(state, (list, tuple)):

@@ -11,13 +11,12 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
+import plinius
 import torch
 from running import content, options
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import TensorDataset
-
-import plinius
 
 RECORDS, BATCH, FEATURES, CLASSES = 52, 8, 12, 3
 
@@ -43,7 +42,9 @@ def records() -> TensorDataset:
 def state(job: Namespace) -> dict[str, Any]:
     """Makes everything that training continues from."""
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, CLASSES))
+    model = nn.Sequential(
+        nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, CLASSES)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     parts: dict[str, Any] = {
         "model": torch.compile(model) if job.compile else model,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from plinius.frameworks.transformers import MirrorTrainer
 from running import content, options
 from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments, set_seed
-
-from plinius.frameworks.transformers import MirrorTrainer
 
 RECORDS, BATCH, TOKENS, WORDS = 26, 4, 8, 20
 

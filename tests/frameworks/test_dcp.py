@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import plinius
 import pytest
 from killing import Example, check_resumes_exactly
-
-import plinius
-from plinius.errors import ConfigError
+from plinius.errors import ConfigError, IntegrityError
 
 torch = pytest.importorskip("torch")
 import torch.distributed as dist  # noqa: E402
 import torch.distributed.checkpoint as dcp  # noqa: E402
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict  # noqa: E402
-
 from plinius.frameworks.dcp import MirrorLoadPlanner, MirrorReader, MirrorWriter  # noqa: E402
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -85,10 +83,10 @@ class Custom:
     """Nothing that comes back without pickle."""
 
 
-def refusal(error: Any) -> str:
+def refusal(error: Any, kind: type = ConfigError) -> str:
     """What lies behind torch's own exception."""
     (cause, _) = next(iter(error.value.failures.values()))
-    assert isinstance(cause, ConfigError)
+    assert isinstance(cause, kind)
     return str(cause)
 
 
@@ -106,6 +104,7 @@ def test_the_default_planner_is_refused_since_it_unpickles(storage: Any) -> None
 
 
 def test_another_dtype_and_a_missing_checkpoint_are_refused(storage: Any) -> None:
+    assert not MirrorReader(*storage).exists()
     with pytest.raises(dcp.api.CheckpointException) as error:
         load({"x": torch.zeros(3)}, storage)
     assert "there is no checkpoint 'dcp'" in refusal(error)
@@ -113,6 +112,13 @@ def test_another_dtype_and_a_missing_checkpoint_are_refused(storage: Any) -> Non
     with pytest.raises(dcp.api.CheckpointException) as error:
         load({"x": torch.zeros(3, dtype=torch.float64)}, storage)
     assert "x: dtype torch.float32 then, torch.float64 now" in refusal(error)
+
+
+def test_another_key_is_refused_as_such(storage: Any) -> None:
+    dcp.save({"step": 1}, storage_writer=MirrorWriter(*storage))
+    with pytest.raises(dcp.api.CheckpointException) as error:
+        load({"step": 0}, (storage[0], plinius.Key.generate()))
+    assert "was sealed with key" in refusal(error, IntegrityError)
 
 
 def test_several_processes_are_refused(storage: Any) -> None:

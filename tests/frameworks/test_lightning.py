@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import plinius
 import pytest
 from killing import EXAMPLES, Example, check_resumes_exactly
-
-import plinius
 from plinius.errors import ConfigError
 
 pl = pytest.importorskip("lightning.pytorch")
 pytest.importorskip("torchdata")
 import torch  # noqa: E402
+from plinius.frameworks.lightning import MirrorCallback, MirrorCheckpointIO  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from torchdata.stateful_dataloader import StatefulDataLoader  # noqa: E402
-
-from plinius.frameworks.lightning import MirrorCallback, MirrorCheckpointIO  # noqa: E402
 
 EPOCH, STEPS = 7, 18
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -39,7 +37,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818
     """Stands for a kill, in one process."""
 
 
@@ -69,7 +67,11 @@ def fit(example: Any, path: Path, key: Path, seed: int, callbacks: list[Any], **
         except Stopped:
             return None
         optimizer, scheduler = trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler
-        progress = [trainer.global_step, trainer.current_epoch, trainer.fit_loop.state_dict()["epoch_progress"]["total"]]
+        progress = [
+            trainer.global_step,
+            trainer.current_epoch,
+            trainer.fit_loop.state_dict()["epoch_progress"]["total"],
+        ]
         kept = [model.state_dict(), optimizer.state_dict(), scheduler.state_dict(), progress, torch.get_rng_state()]
         return bytes(example.content(kept))
 

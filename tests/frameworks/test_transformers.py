@@ -8,10 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import plinius
 import pytest
 from killing import EXAMPLES, Example, check_resumes_exactly
-
-import plinius
 from plinius.errors import ConfigError
 
 transformers = pytest.importorskip("transformers")
@@ -34,7 +33,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818
     """Stands for a kill, in one process."""
 
 

@@ -45,3 +45,9 @@ def test_the_enclave_loads_what_it_needs() -> None:
 
 def test_the_enclave_is_hardened_before_it_loads_anything_that_could_be_attacked() -> None:
     assert not [name for name in loaded_by("plinius.enclave.main") if name.startswith(("torch", "plinius._core"))]
+
+
+def test_no_framework_is_loaded_before_it_is_asked_for() -> None:
+    frameworks = ("accelerate", "lightning", "pytorch_lightning", "torch", "transformers")
+    loaded = loaded_by("plinius, plinius.cli, plinius.mirror, plinius.dataset, plinius.frameworks")
+    assert not [name for name in loaded if name.startswith(frameworks)]

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import SequentialSampler
 
 from plinius import Key, Mirror, Pool
 from plinius.errors import ConfigError
 from plinius.state.generators import keep_while_iterating_anew
+
+_SAMPLERS = (SeedableRandomSampler, SequentialSampler)
+"""Samplers whose order follows from a seed and the epoch."""
 
 
 class AcceleratorMirror:
@@ -96,20 +101,19 @@ class _Loader:
         self._loader = loader
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position, the epoch, and the state of the generator that shuffles."""
-        generator = self._loader.base_dataloader.generator
+        """Returns the position, the epoch, and the seed that the order is shuffled by."""
         return {
             "position": self._loader.state_dict(),
             "epoch": self._loader.iteration + self._loader.end_of_dataloader,
-            "generator": generator.get_state() if generator is not None else None,
+            "seed": getattr(self._loader.get_sampler(), "initial_seed", None),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Puts the loader there."""
         self._loader.load_state_dict(state["position"])
         self._loader.iteration = state["epoch"]
-        if state["generator"] is not None:
-            self._loader.base_dataloader.generator.set_state(state["generator"])
+        if state["seed"] is not None:
+            self._loader.get_sampler().initial_seed = state["seed"]
 
 
 class _Progress:
@@ -132,8 +136,10 @@ def _check(accelerator: Accelerator) -> None:
         raise ConfigError(f"{accelerator.distributed_type}: a mirror of Accelerate is of a training of one process")
     if not accelerator._models:
         raise ConfigError("nothing is prepared yet: register the mirror after accelerator.prepare(...)")
-    if not all(getattr(loader, "use_stateful_dataloader", False) for loader in accelerator._dataloaders):
-        raise ConfigError(
-            "a DataLoader forgets its position; use Accelerator(dataloader_config=DataLoaderConfiguration("
-            "use_stateful_dataloader=True))"
-        )
+    for loader in accelerator._dataloaders:
+        stateful = getattr(loader, "use_stateful_dataloader", False)
+        if not stateful or not isinstance(loader.get_sampler(), _SAMPLERS):
+            raise ConfigError(
+                "a loader would forget its position or its order; use Accelerator(dataloader_config="
+                "DataLoaderConfiguration(use_stateful_dataloader=True, use_seedable_sampler=True))"
+            )

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint import DefaultLoadPlanner, StorageReader, StorageWriter
-from torch.distributed.checkpoint._nested_dict import set_element  # type: ignore[attr-defined]
+from torch.distributed.checkpoint._traverse import set_element
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
     ChunkStorageMetadata,
@@ -26,12 +26,12 @@ from torch.distributed.checkpoint.planner import (
     WriteItem,
     WriteItemType,
 )
-from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
 from plinius import Key, Pool
-from plinius.errors import ConfigError
-from plinius.frameworks.plain import read_tree, write_tree
+from plinius.errors import ConfigError, PliniusError
+from plinius.frameworks.plain import has_tree, read_tree, write_tree
 
 
 class _Storage:
@@ -40,7 +40,7 @@ class _Storage:
     Args:
         pool: The pool.
         key: The job's key.
-        name: Tells mirrors in one pool apart; a ``checkpoint_id`` that `dcp.save` and `dcp.load` are given is put after it.
+        name: Tells mirrors in one pool apart; the ``checkpoint_id`` of `dcp.save` or `dcp.load` is put after it.
 
     Raises:
         ConfigError: The job has more than one process.
@@ -63,7 +63,7 @@ class _Storage:
 
 
 class MirrorWriter(_Storage, StorageWriter):
-    """``dcp.save(state, storage_writer=MirrorWriter(pool, key))``: replaces the last checkpoint of this name at once."""
+    """``dcp.save(state, storage_writer=MirrorWriter(pool, key))``: replaces the last one of this name at once."""
 
     def set_up_storage_writer(self, is_coordinator: bool, *_: Any, **__: Any) -> None:
         """Begins a checkpoint."""
@@ -99,15 +99,33 @@ class MirrorWriter(_Storage, StorageWriter):
 class MirrorReader(_Storage, StorageReader):
     """``dcp.load(state, storage_reader=MirrorReader(pool, key), planner=MirrorLoadPlanner())``."""
 
+    def exists(self, checkpoint_id: str | os.PathLike[str] | None = None) -> bool:
+        """Tells whether there is a checkpoint to load."""
+        self.reset(checkpoint_id)
+        return has_tree(self._pool, self._key, self._name)
+
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
         """Opens the checkpoint and says what is in it."""
-        saved = read_tree(self._pool, self._key, self._name)
-        self._items: dict[str, Any] = saved["items"]
+        self._items: dict[str, Any] = {}
+        self._failure: PliniusError | None = None
+        try:
+            saved = read_tree(self._pool, self._key, self._name)
+        except PliniusError as error:  # torch would take it for a missing file and go on
+            self._failure = error
+            return Metadata({})
+        self._items = saved["items"]
         paths = {name: tuple(path) for name, path in saved["paths"].items()}
         return Metadata({name: _described(value) for name, value in self._items.items()}, planner_data=paths)
 
     def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *_: Any, **__: Any) -> None:
-        """Has nothing left to do."""
+        """Begins to load.
+
+        Raises:
+            ConfigError: There is no checkpoint.
+            IntegrityError: It was changed, or this is not its key.
+        """
+        if self._failure is not None:
+            raise self._failure
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
         """Returns the plan."""

@@ -88,7 +88,9 @@ class MirrorCallback(pl.Callback):
         if trainer.world_size > 1:
             raise ConfigError(f"{trainer.world_size} processes: MirrorCallback mirrors a training of one process")
         if trainer.callbacks[0] is not self:
-            raise ConfigError("MirrorCallback must be the first of Trainer(callbacks=[...]): it mirrors before others act")
+            raise ConfigError(
+                "MirrorCallback must be the first of Trainer(callbacks=[...]): it mirrors before others act"
+            )
         if trainer.reload_dataloaders_every_n_epochs:
             raise ConfigError("reload_dataloaders_every_n_epochs: MirrorCallback needs the same loaders in all epochs")
 
@@ -103,7 +105,7 @@ class MirrorCallback(pl.Callback):
             if not loop._should_accumulate() and not _is_last(loop) and not _validation_follows(pl_module.trainer):
                 self._save(pl_module.trainer)
 
-        pl_module.on_train_batch_end = hook_and_save  # type: ignore[method-assign]
+        pl_module.on_train_batch_end = hook_and_save
 
     def _save(self, trainer: pl.Trainer, *, force: bool = False) -> None:
         mirror = self.mirror
@@ -122,7 +124,10 @@ class _Progress:
         checkpoint = self._trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         checkpoint["loops"] = {"fit_loop": self._trainer.fit_loop.state_dict()}
         checkpoint["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)
-        for name in [*_LIVE, *(name for name in checkpoint if name.startswith("hparams") or name == "hyper_parameters")]:
+        for name in [
+            *_LIVE,
+            *(name for name in checkpoint if name.startswith("hparams") or name == "hyper_parameters"),
+        ]:
             checkpoint.pop(name, None)
         return {"checkpoint": checkpoint, "between_epochs": _is_last(self._trainer.fit_loop.epoch_loop)}
 

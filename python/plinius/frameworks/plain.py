@@ -58,3 +58,9 @@ def read_tree(pool: Pool, key: Key, name: str) -> dict[str, Any]:
     if found is None:
         raise ConfigError(f"{pool.path}: there is no checkpoint {name!r}")
     return dict(tree.value)
+
+
+def has_tree(pool: Pool, key: Key, name: str) -> bool:
+    """Tells whether the pool holds a mirror of this name."""
+    with Mirror(pool, key, name=name, checkpoint=Tree()) as mirror:
+        return mirror.latest_step() is not None

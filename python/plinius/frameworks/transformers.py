@@ -115,7 +115,8 @@ class MirrorMixin(Trainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:  # it was over already, in the middle of this epoch
             return
-        vars(self).update(self._progress.take_losses())  # the trainer set them to zero meanwhile
+        for name, value in self._progress.take_losses().items():
+            setattr(self, name, value)  # the trainer set it to zero meanwhile
         super()._run_epoch(*args, **kwargs)
         self._mirror_out()
 
