@@ -28,6 +28,7 @@ def test_a_loader_goes_on_in_the_middle_and_at_the_end_of_an_epoch(
     check_resumes_exactly(example, kills=(EPOCH - 2, 2, EPOCH, 1))
 
 
+@pytest.mark.timeout(900)  # each of its lives compiles
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
 def test_a_killed_compiled_loop_ends_with_the_same_bytes(folder: Path, key: Path) -> None:
     check_resumes_exactly(Example("torch_loop.py", folder, key, STEPS, ("--compile",)), kills=(2,))
