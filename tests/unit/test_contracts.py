@@ -53,3 +53,9 @@ def test_whoever_moves_and_drains_loads_neither_keys_nor_sealing() -> None:
     needed = ("plinius._core", "plinius.pool", "plinius.mirror")
     assert not [name for name in loaded if name.startswith(tuple(set(SECRETS) - set(needed)))]
     assert not {"plinius.mirror.generation", "plinius.mirror.mirroring"} & loaded
+
+
+def test_no_framework_is_loaded_before_it_is_asked_for() -> None:
+    frameworks = ("accelerate", "lightning", "pytorch_lightning", "torch", "transformers")
+    loaded = loaded_by("plinius, plinius.cli, plinius.mirror, plinius.dataset, plinius.frameworks")
+    assert not [name for name in loaded if name.startswith(frameworks)]
