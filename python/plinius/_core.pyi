@@ -9,6 +9,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "Copying",
+    "Fingerprints",
     "Key",
     "Loading",
     "Pool",
@@ -23,8 +24,8 @@ __all__ = [
     "cpu_write_back",
     "medium_of",
     "open_in_cache",
-    "seal_in_cache",
     "read_extent",
+    "seal_in_cache",
     "seal_records",
     "status",
     "swaps",

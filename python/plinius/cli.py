@@ -171,20 +171,23 @@ def infer(
 
 
 @app.command
-def export(cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, output: str, json: Json = False) -> None:
+def export(
+    cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, output: str, step: int | None = None, json: Json = False
+) -> None:
     """Write the trained model of a pool, in the clear, to a file that is readable by you only.
 
     Runs as the owner: on your machine, with the pool fetched home.
 
     Args:
         output: A name that ends in .weights (Darknet) or .safetensors; an existing file is not overwritten.
+        step: Of a kept generation; without it, the newest.
     """
     from plinius import process
     from plinius.owner.export import export as run
 
     process.leave_no_traces()
-    step = run(cfg, pool, key, output)
-    _answer(json, {"path": output, "step": step}, f"wrote {output}: the model after step {step}")
+    exported = run(cfg, pool, key, output, step)
+    _answer(json, {"path": output, "step": exported}, f"wrote {output}: the model after step {exported}")
 
 
 @app.command

@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 import fsspec
 import msgspec
+import numpy as np
 import pytest
-from plinius import Key, Pool, _core
+from plinius import Key, Mirror, Pool, _core
 from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolError, PoolFull
 from plinius.mirror import ciphertext, farend
 from plinius.mirror.drained import Drained
@@ -523,3 +524,36 @@ def test_hundreds_of_saves_beside_a_drainer(path: Path, key: Key, folder: Path, 
     assert fetched(str(tmp_path), folder / "new.pool", key) == (300, training.contents())
     assert training.pool.verify() == []
     training.close()
+
+
+def test_a_mirror_drains_beside_its_saves_and_a_new_machine_goes_on_from_there(folder: Path) -> None:
+    key, away = Key.generate(), folder / "away"
+    arrays = {"still": np.arange(100_000), "moving": np.zeros(100_000)}
+    with Pool(folder / "old.pool") as pool:
+        with Mirror(pool, key, name="net", keep=2, drain_to=away, drain_every=3, arrays=arrays) as mirror:
+            for step in range(1, 11):
+                arrays["moving"][:] = step
+                mirror.save(step, wait=step % 2 == 0)
+        size = pool.bytes
+        assert pool.verify() == []
+    other = {"still": np.zeros(100_000, np.int64), "moving": np.zeros(100_000)}
+    with Pool(folder / "new.pool") as pool:
+        fetch(away, pool, "net")
+        with Mirror(pool, key, name="net", arrays=other) as mirror:
+            assert mirror.restore() in (9, 10)
+            assert (other["still"] == arrays["still"]).all()
+            assert (other["moving"] == mirror.latest_step()).all()
+            mirror.save(11)
+    assert size < 5 * 1_600_000 + 4_300_000, "one generation more than is kept, and one that drains"
+
+
+def test_a_drain_that_fails_is_told_by_a_later_call_and_nothing_is_lost(folder: Path) -> None:
+    key, away = Key.generate(), folder / "away"
+    away.write_text("no folder")
+    with Pool(folder / "job.pool") as pool:
+        mirror = Mirror(pool, key, name="net", drain_to=away, arrays=[np.zeros(5)])
+        mirror.save(1)
+        with pytest.raises(PliniusError):
+            mirror.wait()
+        assert mirror.latest_step() == 1
+        mirror.close()

@@ -12,20 +12,21 @@ from plinius.pool import Pool
 from plinius.seal import Key
 
 
-def restore_model(config: Config, cfg: bytes, pool: Pool, key: Key) -> tuple[Training, int]:
-    """Restores the newest mirrored state of a training job.
+def restore_model(config: Config, cfg: bytes, pool: Pool, key: Key, step: int | None = None) -> tuple[Training, int]:
+    """Restores the newest mirrored state of a training job, or that of a step which the pool keeps.
 
     Args:
         config: The network.
         cfg: The bytes that it was parsed from.
         pool: Where the job is.
         key: The job's key.
+        step: Of a kept generation; None is the newest.
 
     Returns:
         The training, and the step that it has behind it.
 
     Raises:
-        ConfigError: There is no job in the pool, or it has another cfg.
+        ConfigError: There is no job in the pool, it has another cfg, or the step is not kept.
         IntegrityError: The key is not the job's, or the pool was changed.
     """
     facts = read_facts(pool, key, MIRROR_NAME)
@@ -38,7 +39,7 @@ def restore_model(config: Config, cfg: bytes, pool: Pool, key: Key) -> tuple[Tra
     with warnings.catch_warnings():
         # A model that is only used does not train on, so how it would train on does not matter.
         warnings.simplefilter("ignore", ExactnessWarning)
-        step = mirror.restore()
-    if step is None or mirror.restored_facts != facts:
+        restored = mirror.restore(step)
+    if restored is None or mirror.restored_facts != facts:
         raise IntegrityError(f"{pool.path}: the pool was changed while it was read")
-    return training, step
+    return training, restored

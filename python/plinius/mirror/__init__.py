@@ -10,20 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from plinius.mirror.checking import ExactnessWarning as ExactnessWarning
+    from plinius.mirror.checking import RollbackWarning as RollbackWarning
+    from plinius.mirror.draining import drain as drain
+    from plinius.mirror.draining import fetch as fetch
     from plinius.mirror.generation import PublicMirror as PublicMirror
     from plinius.mirror.generation import public_mirrors as public_mirrors
     from plinius.mirror.generation import read_facts as read_facts
     from plinius.mirror.manifest import Facts as Facts
-    from plinius.mirror.mirroring import ExactnessWarning as ExactnessWarning
     from plinius.mirror.mirroring import Mirror as Mirror
-    from plinius.mirror.mirroring import RollbackWarning as RollbackWarning
+    from plinius.mirror.moving import move_mirror as move_mirror
 
 _HOME = {
-    "ExactnessWarning": "mirroring",
+    "ExactnessWarning": "checking",
     "Facts": "manifest",
     "Mirror": "mirroring",
     "PublicMirror": "generation",
-    "RollbackWarning": "mirroring",
+    "drain": "draining",
+    "fetch": "draining",
+    "move_mirror": "moving",
+    "RollbackWarning": "checking",
     "public_mirrors": "generation",
     "read_facts": "generation",
 }

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from plinius import _core
 from plinius.errors import ConfigError, IntegrityError
+from plinius.mirror.ciphertext import entry_name
 from plinius.mirror.manifest import (
     Head,
     Manifest,
@@ -120,11 +121,6 @@ class Extents:
         """Counts the extent of a sealed buffer."""
         offset, length, nonces, tags = sealed
         return SealedAt(self.number((offset, length)) if length else None, nonces, tags)
-
-
-def entry_name(name: str) -> str:
-    """What the pool's catalog calls a mirror."""
-    return f"mirror/{name}"
 
 
 def public_head(pool: Pool, name: str) -> Head | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from plinius import state
 from plinius.errors import ConfigError, PliniusError, PoolError
+from plinius.mirror.checking import ExactnessWarning, RollbackWarning, check_options, checked_step
+from plinius.mirror.drainer import Drainer
 from plinius.mirror.generation import Committed, newest, opened, public_head, reading
 from plinius.mirror.manifest import Facts, Manifest
 from plinius.mirror.overlap import Flight, Gate, set_apart
@@ -19,17 +20,6 @@ from plinius.mirror.tracking import Tracker
 from plinius.pool import Pool, naming
 from plinius.seal import Key
 from plinius.state import NoCopies, Snapshot
-
-_MAX_NAME_BYTES: Final = 200
-_MAX_STEP: Final = 1 << 63
-
-
-class ExactnessWarning(UserWarning):
-    """Training goes on, but not to the very same bits: something differs from the run that saved the state."""
-
-
-class RollbackWarning(UserWarning):
-    """Nothing outside the pool knows how new its newest state is, so an older pool would be accepted."""
 
 
 class Mirror:
@@ -43,6 +33,9 @@ class Mirror:
         keep: How many generations the pool keeps; `restore` can be asked for any of them.
         frozen: Modules and arrays of the state that do not change: they are sealed once and then only looked over,
             every 64 saves and at `close`. One that has changed all the same is an error there.
+        drain_to: A folder, or a URL that fsspec knows, to which the newest generation is copied in the background as it
+            is, for machines whose pool dies with them. `plinius.mirror.fetch` fills an empty pool from there.
+        drain_every: It is offered for that when the step is a multiple of this.
         facts: What the job was started with: plain values, sealed with each generation, for `read_facts` to give back
             to whoever starts the job again.
         **state: Everything that training continues from, each part under its own name: objects with ``state_dict`` and
@@ -62,25 +55,22 @@ class Mirror:
         every: int = 1,
         keep: int = 1,
         frozen: Iterable[object] = (),
+        drain_to: str | os.PathLike[str] | None = None,
+        drain_every: int = 1,
         facts: Facts | None = None,
         **state: object,
     ) -> None:
-        if not isinstance(pool, Pool) or not isinstance(key, Key):
-            raise TypeError("a mirror needs an open pool and a key: Mirror(Pool(path), Key.load(path), ...)")
-        if every < 1:
-            raise ConfigError(f"every={every}: mirror every step (1) or every few steps (2, 3, ...)")
-        if keep < 1:
-            raise ConfigError(f"keep={keep}: keep one generation or more")
-        if not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
-            raise ConfigError(f"a mirror's name is printable text of 1 to {_MAX_NAME_BYTES} bytes, not {name!r}")
-        if not state:
-            raise ConfigError("a mirror needs state: give it model=, optimizer=, ...")
+        check_options(pool, key, name, {"every": every, "keep": keep, "drain_every": drain_every}, state)
         self.name = name
         self.every = every
         self._pool, self._key = pool, key
         self._state = state
         self._threads = len(os.sched_getaffinity(0))
         self._saver = Saver(pool, key, name, keep, dict(facts or {}), self._threads)
+        self._drain_every = drain_every
+        self._drainer = None if drain_to is None else Drainer(pool, name, drain_to)
+        if self._drainer is not None:
+            self._saver.still = self._drainer.still
         self._tracker = Tracker(frozen, self._threads)
         self._committed: Committed | None = None
         self._flight: Flight | None = None
@@ -108,7 +98,7 @@ class Mirror:
             ConfigError: The state has other names, dtypes or shapes; or no generation of that step is kept.
             PoolError: The pool cannot be read.
         """
-        self.wait()
+        self._land()
         with naming(self._pool.path):
             found = opened(self._pool, self._key, self.name, step)
         if found is None:
@@ -153,8 +143,8 @@ class Mirror:
             ConfigError: The step is not above the latest, or a part of the state cannot be mirrored, or was written
                 while it was being saved.
         """
-        step = self._checked(step)
-        self.wait()
+        step = checked_step(step)
+        self._land()
         if self._was_interrupted_at(step):
             return True
         self._refuse_lost_work(step, overwrite)
@@ -165,17 +155,22 @@ class Mirror:
         plan = Plan(step, self._epoch, snapshot.tree, self._tracker.plan(snapshot, before, owned), before)
         if wait:
             self._copies.wait()
-            self._committed = self._saver.write(plan, self._tracker)
+            self._write(plan)
         else:
             self._take_off(plan, snapshot)
         return True
 
     def wait(self) -> None:
-        """Waits until the save in flight, if there is one, is durable.
+        """Waits until the save in flight, if there is one, is durable, and what was offered is drained.
 
         Raises:
-            PliniusError: It failed; nothing of it is in the pool.
+            PliniusError: It failed, and nothing of it is in the pool; or a drain failed.
         """
+        self._land()
+        if self._drainer is not None:
+            self._drainer.wait()
+
+    def _land(self) -> None:
         flight = self._flight
         if flight is not None:
             flight.land()
@@ -190,20 +185,22 @@ class Mirror:
         return self._committed.manifest.step
 
     def close(self) -> None:
-        """Waits for the save in flight, looks frozen arrays over, and lets go of the state; the pool stays open.
+        """Waits as `wait` does, looks frozen arrays over, and lets go of the state; the pool stays open.
 
         Raises:
-            PliniusError: That save failed.
+            PliniusError: The save in flight or a drain failed.
             ConfigError: A frozen array has changed.
         """
         try:
-            self.wait()
+            self._land()
             if self._state and self._committed is not None and not self._torn:
                 self._tracker.check_frozen(self._state)
         finally:
             if self._gate is not None:
                 self._gate.close()
             self._state, self._snapshot, self._gate, self._flight = {}, None, None, None
+            if self._drainer is not None:
+                self._drainer.close()
 
     def __enter__(self) -> Mirror:
         return self
@@ -212,15 +209,6 @@ class Mirror:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _checked(self, step: int) -> int:
-        try:
-            number = operator.index(step)
-        except TypeError:
-            raise ConfigError(f"a step is a whole number, not {step!r}") from None
-        if not 0 <= number < _MAX_STEP:
-            raise ConfigError(f"step {number} is not between 0 and 2^63")
-        return number
 
     def _refuse_lost_work(self, step: int, overwrite: bool) -> None:
         if not self._state:
@@ -260,6 +248,11 @@ class Mirror:
         self._copies.wait_for_others()
         return snapshot, owned
 
+    def _write(self, plan: Plan, sealed: Callable[[], None] = lambda: None) -> None:
+        self._committed = self._saver.write(plan, self._tracker, sealed)
+        if self._drainer is not None and plan.step % self._drain_every == 0:
+            self._drainer.offer()
+
     def _take_off(self, plan: Plan, snapshot: Snapshot) -> None:
         """Goes on in the background, with arrays that nobody writes before they are sealed."""
         if self._gate is None:
@@ -275,7 +268,7 @@ class Mirror:
             if not in_place:
                 sealed()
             self._copies.wait()
-            self._committed = self._saver.write(plan, self._tracker, sealed)
+            self._write(plan, sealed)
 
         self._flight = Flight(work)
         self._gate.hold_for(self._flight)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from plinius import _core, state
-from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents, entry_name
+from plinius.mirror.ciphertext import Ciphertext, entry_name
+from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents
 from plinius.mirror.manifest import (
     FORMAT_VERSION,
     BufferRecord,
@@ -62,8 +64,8 @@ class Saver:
         self._keep, self._facts, self._threads = keep, facts, threads
         self.attempted: Committed | None = None
         """What was being committed when something interrupted the save."""
-        self.pinned: Callable[[], Collection[int]] = tuple
-        """The versions that stay for another reason, such as a drain."""
+        self.still: Callable[[], AbstractContextManager[Ciphertext | None]] = nullcontext
+        """Begins no drain meanwhile, and says what one is reading: its extents stay, whatever else is given up."""
 
     def write(self, plan: Plan, tracker: Tracker, sealed: Callable[[], None] = lambda: None) -> Committed:
         """Seals and commits a generation.
@@ -125,20 +127,17 @@ class Saver:
         head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [newest, *kept])
         found = digest(plaintext)
         self.attempted = committed = Committed(head, manifest, found, entry.items, 0, (version, found))
-        writing.commit(entry_name(self._name), encode(head), entry.items)
+        with self.still() as drained:
+            beside = set(drained.extents if drained else ()).difference(entry.items)
+            writing.commit(entry_name(self._name), encode(head), [*entry.items, *beside])
         return committed, noted
 
     def _kept(self, before: Committed | None) -> list[tuple[PublicGeneration, bytes]]:
         """The generations that stay beside the new one, newest first: the one that it follows, and older ones."""
         if before is None:
             return []
-        pinned = self.pinned()
         known = [(before.head.generations[before.number], before.digest), *before.older()]
-        return [
-            (public, found)
-            for number, (public, found) in enumerate(known, 1)
-            if number < self._keep or public.written.version in pinned
-        ]
+        return known[: self._keep - 1]
 
 
 class _Generation:

@@ -19,7 +19,7 @@ FORMATS: Final = (".weights", ".safetensors")
 _MAX_CFG_BYTES: Final = 1 << 20
 
 
-def export(cfg_path: str, pool_path: str, key_path: str, output: str) -> int:
+def export(cfg_path: str, pool_path: str, key_path: str, output: str, step: int | None = None) -> int:
     """Writes the model to a file.
 
     Args:
@@ -27,6 +27,7 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str) -> int:
         pool_path: The pool, which nobody else uses now.
         key_path: The job's key file.
         output: ``.weights`` (Darknet) or ``.safetensors``; an existing file is not overwritten.
+        step: Of a generation that the pool keeps; None is the newest.
 
     Returns:
         The step that the model has behind it.
@@ -46,16 +47,16 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str) -> int:
     config = parse(cfg, cfg_path)
     with Pool(pool_path) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", RollbackWarning)  # the command says it in words
-        training, step = restore_model(config, cfg, pool, key)
+        training, exported = restore_model(config, cfg, pool, key, step)
     if suffix == ".weights":
-        content = weights.write(training.network, seen=step * config.net.batch)
+        content = weights.write(training.network, seen=exported * config.net.batch)
     else:
         from safetensors.torch import save  # noqa: PLC0415 (only this format needs it)
 
         content = save({name: tensor.contiguous() for name, tensor in training.network.state_dict().items()})
     with new_file(output) as file:  # readable by its owner only: it holds the weights in the clear
         file.write(content)
-    return step
+    return exported
 
 
 def _read_cfg(path: str) -> bytes:

@@ -1,0 +1,60 @@
+"""What a mirror is given, checked; and what it warns of."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Final
+
+from plinius.errors import ConfigError
+from plinius.pool import Pool
+from plinius.seal import Key
+
+_MAX_NAME_BYTES: Final = 200
+_MAX_STEP: Final = 1 << 63
+_ADVICE: Final = {
+    "every": "mirror every step (1) or every few steps (2, 3, ...)",
+    "keep": "keep one generation or more",
+    "drain_every": "drain every step (1) or every few steps (2, 3, ...)",
+}
+
+
+class ExactnessWarning(UserWarning):
+    """Training goes on, but not to the very same bits: something differs from the run that saved the state."""
+
+
+class RollbackWarning(UserWarning):
+    """Nothing outside the pool knows how new its newest state is, so an older pool would be accepted."""
+
+
+def check_options(pool: object, key: object, name: str, counts: Mapping[str, int], state: Mapping[str, object]) -> None:
+    """Checks what a mirror is made with.
+
+    Raises:
+        TypeError: There is no pool or no key.
+        ConfigError: An option or the name is out of range, or there is no state.
+    """
+    if not isinstance(pool, Pool) or not isinstance(key, Key):
+        raise TypeError("a mirror needs an open pool and a key: Mirror(Pool(path), Key.load(path), ...)")
+    for option, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{option}={count}: {_ADVICE[option]}")
+    if not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
+        raise ConfigError(f"a mirror's name is printable text of 1 to {_MAX_NAME_BYTES} bytes, not {name!r}")
+    if not state:
+        raise ConfigError("a mirror needs state: give it model=, optimizer=, ...")
+
+
+def checked_step(step: int) -> int:
+    """The number of a step.
+
+    Raises:
+        ConfigError: It is none, or out of range.
+    """
+    try:
+        number = operator.index(step)
+    except TypeError:
+        raise ConfigError(f"a step is a whole number, not {step!r}") from None
+    if not 0 <= number < _MAX_STEP:
+        raise ConfigError(f"step {number} is not between 0 and 2^63")
+    return number
