@@ -21,7 +21,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test test-frameworks check kills kills-overlap crash-campaign crash-mutants dax paper-accuracy bench-step bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
+.PHONY: help setup demo test test-frameworks check kills kills-overlap crash-campaign crash-mutants dax paper-accuracy bench-step bench-mirror bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -73,6 +73,9 @@ paper-accuracy: setup ## the paper's accuracy on MNIST with 9 kills (needs PLINI
 
 bench-step: setup ## step time with save against without, sealed data against plain
 	@$(PYTHON_OF_VENV) bench/step.py
+
+bench-mirror: setup ## save and restore by size, beside their bounds and other ways (--quick: 3 minutes); writes bench-out/
+	@.venv/bin/plinius bench mirror --output bench-out $(BENCH_ARGS)
 
 bench-writers: setup ## many writing threads on one pool: a plain lock against flat combining, on /dev/shm
 	@cargo run --quiet --release --locked --offline -p plinius-pm --example writers
