@@ -32,7 +32,7 @@ def main() -> None:
     model = torch.nn.Sequential(*layers).cuda()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     inputs = torch.randn(BATCH, WIDTH, device="cuda")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, Pool(Path(folder, "pool")) as pool:  # noqa: S108
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, Pool(Path(folder, "pool")) as pool:
         mirror = Mirror(pool, Key.generate(), name="gpu", model=model, optimizer=optimizer)
         saved = 0
 
