@@ -243,7 +243,7 @@ class Mirror:
             self._copies = state.device_copies()
         with self._copies.collecting():
             self._snapshot = snapshot = state.capture(self._state, self._snapshot)
-        owned = state.owned(state.optimizers_in(self._state))
+        owned = state.owned(state.optimizers_in(self._state), snapshot)
         self._copies.start(owned)
         self._copies.wait_for_others()
         return snapshot, owned
@@ -257,7 +257,7 @@ class Mirror:
         """Goes on in the background, with arrays that nobody writes before they are sealed."""
         if self._gate is None:
             self._gate = Gate(state.optimizers_in(self._state), self._copies)
-        guarded = self._gate.guarded()
+        guarded = self._gate.guarded(snapshot)
         places = snapshot.places.items()
         in_place = {id(place.buffer) for identity, place in places if identity in guarded and place.aliases}
         private = {id(place.buffer) for _, place in places if not place.aliases}

@@ -10,7 +10,7 @@ from plinius import _core
 from plinius.errors import PliniusError
 from plinius.frameworks import torch_if_loaded
 from plinius.mirror.tracking import Item
-from plinius.state import Buffer, owned
+from plinius.state import Buffer, Snapshot, owned
 
 
 class Flight:
@@ -87,9 +87,9 @@ class Gate:
         """Holds steps up for this save from now on."""
         self._flight = flight
 
-    def guarded(self) -> set[Hashable]:
+    def guarded(self, snapshot: Snapshot) -> set[Hashable]:
         """What identifies the arrays that nobody but a held step writes."""
-        return owned(self._optimizers)
+        return owned(self._optimizers, snapshot)
 
 
 def set_apart(

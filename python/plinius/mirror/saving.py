@@ -120,8 +120,8 @@ class Saver:
         )
         plaintext = encode(manifest)
         place = generation.extents.add(writing.seal_manifest(plaintext))
-        entry = Extents()
-        numbers = [entry.number(extent) for extent in generation.extents.items]
+        entry = generation.extents  # those of older generations follow
+        numbers = list(range(len(entry.items)))
         newest = PublicGeneration(written, plan.epoch, time.time_ns(), place, numbers)
         kept = [_renumbered(public, before, entry) for public, _ in older] if before else []
         head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [newest, *kept])

@@ -10,6 +10,7 @@ from plinius.errors import ConfigError
 from plinius.frameworks import torch_if_loaded
 from plinius.state.arrays import library_of
 from plinius.state.containers import is_module, is_optimizer
+from plinius.state.snapshot import Snapshot
 from plinius.state.tree import named
 
 
@@ -26,12 +27,18 @@ def optimizers_in(state: object) -> Iterator[Any]:
                     yield optimizer
 
 
-def owned(optimizers: Iterable[Any]) -> set[Hashable]:
-    """What identifies the arrays that these optimizers write: their parameters and their own state."""
+def owned(optimizers: Iterable[Any], snapshot: Snapshot) -> set[Hashable]:
+    """What identifies those arrays of a snapshot that these optimizers write: their parameters and their own state."""
     torch = torch_if_loaded()
     if torch is None:
         return set()
-    return {torch.TENSORS.identity(tensor, "") for it in optimizers for tensor in torch.tensors_of_optimizer(it)}
+    # By address and length, which cost less than whole identities do: no two arrays of a state share both.
+    spans = {(tensor.data_ptr(), tensor.nbytes) for it in optimizers for tensor in torch.tensors_of_optimizer(it)}
+    return {
+        identity
+        for identity, place in snapshot.places.items()
+        if isinstance(identity, tuple) and (identity[0], place.buffer.memory.nbytes) in spans
+    }
 
 
 class NoCopies:
