@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from plinius import Key, Mirror, Pool
-from plinius.errors import ConfigError, IntegrityError
+from plinius.errors import ConfigError, IntegrityError, PoolError
 from plinius.mirror import tracking
 from small_training import ENTRY, head_of, read_at, rewrite_entry, write_at
 
@@ -215,3 +215,94 @@ def test_frozen_arrays_are_not_looked_at_and_one_that_changes_is_an_error_in_the
 def test_what_is_neither_array_nor_module_cannot_be_frozen(path: Path, key: Key) -> None:
     with Pool(path) as pool, pytest.raises(ConfigError, match="frozen: a str is neither an array nor a module"):
         mirror_of(pool, key, a=np.zeros(1), frozen=["a"])
+
+
+def interrupted_behind_the_commit(mirror: Mirror, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.Tracker, "learn", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            mirror.save(step)
+
+
+def test_after_a_commit_that_was_interrupted_an_earlier_value_is_not_taken_for_what_it_holds(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.zeros(LARGE, np.uint8)
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, arrays=[array])
+        mirror.save(1)
+        mirror.save(2)
+        array[:] = 1
+        interrupted_behind_the_commit(mirror, 3, monkeypatch)
+        array[:] = 0
+        mirror.save(4)
+        array[:] = 9
+        assert mirror.restore() == 4
+        assert not array.any()
+
+
+@pytest.mark.parametrize("way", ["restore", "overwrite"])
+def test_an_interrupted_commit_stands_in_for_no_other_save_of_its_step(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    array = np.zeros(5)
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, arrays=[array], keep=3)
+        mirror.save(1)
+        interrupted_behind_the_commit(mirror, 2, monkeypatch)
+        if way == "restore":
+            mirror.restore(1)
+        array[:] = 77
+        mirror.save(2, overwrite=way == "overwrite")
+        array[:] = 0
+        assert mirror.restore() == 2
+        assert (array == 77).all()
+
+
+def test_each_life_has_an_epoch_of_its_own_also_one_that_went_back(path: Path, key: Key) -> None:
+    saved(path, key, range(1, 3), keep=3)
+    for _ in range(3):
+        step = head_of(path).generations[0].written.step
+        saved(path, key, range(step + 1, step + 2), keep=3)
+    newest = head_of(path).generations[0]
+    arrays = {"a": np.zeros(5), "big": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, arrays=arrays, keep=3)
+        mirror.restore(newest.written.step - 2)
+        mirror.save(newest.written.step)
+    assert head_of(path).generations[0].epoch == newest.epoch + 1
+
+
+def test_an_interrupt_while_a_failed_restore_is_wiped_leaves_nothing_to_save(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {"a": np.zeros(5), "big": np.ones(LARGE, np.uint8)}
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, arrays=arrays)
+        mirror.save(1)
+        with monkeypatch.context() as patched:
+            patched.setattr("plinius.state.Restoration.apply", lambda _: 1 / 0)
+            patched.setattr("plinius.state.Restoration.wipe", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                mirror.restore()
+        with pytest.raises(PoolError, match="failed midway"):
+            mirror.save(2)
+
+
+def test_an_array_that_comes_to_lie_where_a_frozen_one_was_is_not_frozen(path: Path, key: Key) -> None:
+    memory = torch.zeros(LARGE)
+    teacher = torch.nn.Linear(1, LARGE, bias=False)
+    teacher.weight.data = memory.view(LARGE, 1)
+    state: dict[str, Any] = {"teacher": teacher}
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, frozen=[teacher], **state, other=[torch.zeros(1)], average={})
+        mirror.save(1)
+        teacher.weight.data = torch.zeros(LARGE, 1)
+        average = {"average": memory.view(LARGE, 1)}
+        mirror._state["average"].update(average)
+        for step in range(2, 5):
+            memory += 1
+            mirror.save(step)
+        memory.zero_()
+        assert mirror.restore() == 4
+        assert (memory == 3).all()

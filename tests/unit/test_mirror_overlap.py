@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from plinius import Key, Mirror, Pool, _core
-from plinius.errors import ConfigError, PliniusError, PoolFull
+from plinius.errors import ConfigError, PliniusError, PoolError, PoolFull
 from plinius.mirror import saving
+from plinius.mirror.overlap import Flight
 
 pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
 
@@ -259,3 +263,81 @@ def test_after_close_the_optimizer_is_as_it_was(pool: Pool, key: Key) -> None:
     assert len(job.optimizer._optimizer_step_pre_hooks) == before + 1
     job.mirror.close()
     assert len(job.optimizer._optimizer_step_pre_hooks) == before
+
+
+def test_a_save_whose_start_is_interrupted_is_waited_for_like_any_other(
+    pool: Pool, key: Key, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(pool, key)
+    job.step()
+    with monkeypatch.context() as patched:
+
+        def start(flight: Flight) -> None:
+            flight._thread.start()
+            raise KeyboardInterrupt
+
+        patched.setattr(Flight, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    threading.Timer(0.3, held.go_on.set).start()
+    job.mirror.save(2)
+    assert job.mirror.latest_step() == 2
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 2, "the first one came later"
+
+
+def test_a_save_that_never_got_a_thread_holds_nobody_up(pool: Pool, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(pool, key)
+    job.step()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            job.mirror.save(1, wait=False)
+    job.mirror.wait()
+    job.step()
+    job.mirror.save(2)
+    assert job.mirror.latest_step() == 2
+
+
+def test_who_runs_a_transaction_is_refused_and_does_not_wait_for_ever(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.step()
+    with pool.transaction(), pytest.raises(PoolError, match="transactions are not nested"):
+        job.mirror.save(1, wait=False)
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    held.go_on.set()
+    with pool.transaction():
+        for call in (job.mirror.wait, job.mirror.restore, lambda: job.mirror.save(2)):
+            with pytest.raises(PoolError, match="transactions are not nested"):
+                call()
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 1
+
+
+def test_a_forked_child_is_held_up_by_nothing(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.backward()
+    job.optimizer.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    child = os.fork()
+    if child == 0:
+        job.mirror._gate.wait()  # as an optimizer's step does
+        job.mirror._flight.land()
+        os._exit(0)
+    assert wait_for_end(child) == 0
+    held.go_on.set()
+    job.mirror.wait()
+
+
+def wait_for_end(child: int) -> int:
+    """The status of a child, which has a minute."""
+    for _ in range(600):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]

@@ -56,6 +56,14 @@ impl<R: Region> Pool<R> {
         writer.map(|writer| self.begin(thread, writer)).transpose()
     }
 
+    /// Whether this thread may begin a transaction: it runs none on this pool, and reads nothing of it.
+    ///
+    /// # Errors
+    /// It does, or this is a forked child (`Error::Misuse`).
+    pub fn check_free(&self) -> Result<()> {
+        self.check_thread().map(drop)
+    }
+
     fn check_thread(&self) -> Result<usize> {
         self.check_owner()?;
         let thread = this_thread();

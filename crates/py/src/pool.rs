@@ -124,6 +124,11 @@ impl Pool {
         }
     }
 
+    /// Refuses a thread that runs a transaction, before it waits for another thread that needs one.
+    fn check_free(&self, py: Python<'_>) -> PyResult<()> {
+        self.open(py)?.check_free().map_err(|error| errors::pool(py, error))
+    }
+
     /// Begins to read the committed state.
     fn snapshot(&self, py: Python<'_>) -> PyResult<Snapshot> {
         let pool = self.open(py)?;

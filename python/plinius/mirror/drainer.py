@@ -39,6 +39,7 @@ class Drainer:
 
     def __init__(self, pool: Pool, name: str, url: str | os.PathLike[str]) -> None:
         self._pool, self._name, self._far = pool, name, far_end(url)
+        self._process = os.getpid()
         self._beginning = threading.RLock()  # a signal handler may save in the midst of a save
         self._changed = threading.Condition()
         self._offered = self._running = self._closed = False
@@ -91,6 +92,8 @@ class Drainer:
         Raises:
             PliniusError: A drain failed.
         """
+        if self._process != os.getpid():
+            return  # a forked child has a copy of all memory, and not the thread
         with self._changed:
             while self._running:
                 self._changed.wait()

@@ -99,6 +99,7 @@ class Mirror:
             PoolError: The pool cannot be read.
         """
         self._land()
+        self._saver.attempted = None
         with naming(self._pool.path):
             found = opened(self._pool, self._key, self.name, step)
         if found is None:
@@ -107,7 +108,7 @@ class Mirror:
         self._open(found)
         self._committed, self._torn = found, False
         self._restored_facts = found.manifest.facts
-        self._epoch = found.manifest.epoch + 1
+        self._epoch = found.head.generations[0].epoch + 1  # the newest one's: a life that went back is a new one too
         return found.manifest.step
 
     @property
@@ -145,13 +146,15 @@ class Mirror:
         """
         step = checked_step(step)
         self._land()
-        if self._was_interrupted_at(step):
+        if self._was_interrupted_at(step) and not overwrite:
             return True
         self._refuse_lost_work(step, overwrite)
         if step % self.every and not force and not overwrite:
             return False
         before = None if overwrite else self._committed
-        snapshot, owned = self._capture()
+        if not wait:
+            self._check_free()
+        snapshot, owned = self._capture(wait)
         plan = Plan(step, self._epoch, snapshot.tree, self._tracker.plan(snapshot, before, owned), before)
         if wait:
             self._copies.wait()
@@ -171,10 +174,19 @@ class Mirror:
             self._drainer.wait()
 
     def _land(self) -> None:
-        flight = self._flight
-        if flight is not None:
-            flight.land()
-            self._flight = None
+        if self._flight is None:
+            return
+        if self._flight.is_ours:
+            self._check_free()
+        try:
+            self._flight.land()
+        finally:
+            if self._flight.has_ended:  # else something interrupted the waiting
+                self._flight = None
+
+    def _check_free(self) -> None:
+        with naming(self._pool.path):
+            self._pool.core.check_free()
 
     def latest_step(self) -> int | None:
         """The step of the newest durable generation, verified; None when there is none."""
@@ -235,16 +247,20 @@ class Mirror:
         if attempted is None or public_head(self._pool, self.name) != attempted.head:
             return False
         self._committed = attempted
+        self._tracker.forget()  # it has not learned what that one holds
         return attempted.manifest.step == step
 
-    def _capture(self) -> tuple[Snapshot, set[Hashable]]:
-        """The state as it is now, readable but for what optimizers own, which may be on its way from a GPU still."""
+    def _capture(self, wait: bool) -> tuple[Snapshot, set[Hashable]]:
+        """The state as it is now, and what optimizers own of it, which may be on its way from a GPU still."""
         if isinstance(self._copies, NoCopies):
             self._copies = state.device_copies()
         with self._copies.collecting():
             self._snapshot = snapshot = state.capture(self._state, self._snapshot)
         owned = state.owned(state.optimizers_in(self._state), snapshot)
-        self._copies.start(owned)
+        if not wait and self._gate is None:
+            self._gate = Gate(state.optimizers_in(self._state))
+        # What no held step guards is copied before anything else happens on the GPU.
+        self._copies.start(owned if wait or self._gate is None else self._gate.guarded(snapshot))
         self._copies.wait_for_others()
         return snapshot, owned
 
@@ -255,28 +271,31 @@ class Mirror:
 
     def _take_off(self, plan: Plan, snapshot: Snapshot) -> None:
         """Goes on in the background, with arrays that nobody writes before they are sealed."""
-        if self._gate is None:
-            self._gate = Gate(state.optimizers_in(self._state), self._copies)
+        assert self._gate is not None  # noqa: S101 (the capture has made it)
         guarded = self._gate.guarded(snapshot)
         places = snapshot.places.items()
         in_place = {id(place.buffer) for identity, place in places if identity in guarded and place.aliases}
         private = {id(place.buffer) for _, place in places if not place.aliases}
         items = set_apart(plan.items, in_place, private, self._tracker.prints, self._threads)
         plan = Plan(plan.step, plan.epoch, plan.tree, items, plan.before)
+        copies = self._copies
 
         def work(sealed: Callable[[], None]) -> None:
             if not in_place:
                 sealed()
-            self._copies.wait()
+            copies.wait()
             self._write(plan, sealed)
 
-        self._flight = Flight(work)
-        self._gate.hold_for(self._flight)
+        # Known before it starts: whatever interrupts this, the next call waits for it.
+        self._flight = flight = Flight(work)
+        self._gate.hold_for(flight, copies)
+        flight.start()
 
     def _open(self, found: Committed) -> None:
         specs = [state.BufferSpec(b.name, b.dtype, b.shape) for b in found.manifest.buffers]
         restoration = state.plan_restore(self._state, found.manifest.tree, specs)
         self._tracker.forget()
+        self._torn = True  # until all of it is in
         try:
             for index, write in enumerate(found.manifest.writes):
                 targets = [
@@ -289,7 +308,6 @@ class Mirror:
             restoration.apply()
         except BaseException:
             restoration.wipe()
-            self._torn = True
             raise
 
     def _warn(self, manifest: Manifest) -> None:

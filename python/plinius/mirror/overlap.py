@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any
@@ -21,24 +22,43 @@ class Flight:
     """
 
     def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
-        self._sealed = threading.Event()
+        self._sealed, self._ended = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._work = work
+        self._process = os.getpid()
+        self._begun = threading.Lock()  # taken by the thread, or by whoever finds that there is none
         # A daemon: an interpreter that ends without close() does not wait for a save that nobody asked to wait for.
         self._thread = threading.Thread(target=self._run, name="plinius-save", daemon=True)
+
+    def start(self) -> None:
+        """Takes off. Whatever interrupts it, there is a thread then, or `land` finds that there is none."""
         self._thread.start()
 
     def _run(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
         try:
             self._work(self._sealed.set)
         except BaseException as error:
             self._error = error
         finally:
             self._sealed.set()
+            self._ended.set()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has it: a forked child has a copy of all memory, and not the thread."""
+        return self._process == os.getpid()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, well or not."""
+        return self._ended.is_set()
 
     def wait_until_sealed(self) -> None:
         """Waits until the state's memory may be written again."""
-        self._sealed.wait()
+        if self._is_under_way():
+            self._sealed.wait()
 
     def land(self) -> None:
         """Waits for its end.
@@ -46,12 +66,20 @@ class Flight:
         Raises:
             PliniusError: What it failed of.
         """
-        self._thread.join()
+        if not self._is_under_way():
+            return
+        self._ended.wait()
         error, self._error = self._error, None
         if isinstance(error, PliniusError):
             raise error
         if error is not None:
             raise PliniusError(f"a save in the background failed: {error!r}") from error
+
+    def _is_under_way(self) -> bool:
+        if self._thread.ident is None and self._begun.acquire(blocking=False):
+            self._sealed.set()  # it was interrupted before there was a thread: nothing was saved
+            self._ended.set()
+        return self.is_ours
 
 
 class Gate:
@@ -59,12 +87,11 @@ class Gate:
 
     Args:
         optimizers: Those whose steps write the state.
-        copies: Of the tensors of a GPU, which it finishes before such a step.
     """
 
-    def __init__(self, optimizers: Iterable[Any], copies: Any) -> None:
+    def __init__(self, optimizers: Iterable[Any]) -> None:
         self._flight: Flight | None = None
-        self._copies = copies
+        self._copies: Any = None
         torch = torch_if_loaded()
         hooked = [(it, torch.before_step(it, self.wait)) for it in optimizers] if torch else []
         # An optimizer that runs no hooks could write at any moment: its arrays are copied like all others.
@@ -79,13 +106,13 @@ class Gate:
 
     def wait(self) -> None:
         """Waits for the save in flight, if there is one, to have sealed everything."""
-        if self._flight is not None:
+        if self._flight is not None and self._flight.is_ours:
             self._flight.wait_until_sealed()
             self._copies.hold_step()
 
-    def hold_for(self, flight: Flight) -> None:
-        """Holds steps up for this save from now on."""
-        self._flight = flight
+    def hold_for(self, flight: Flight, copies: Any) -> None:
+        """Holds steps up for this save from now on, and for these copies of a GPU's tensors."""
+        self._copies, self._flight = copies, flight
 
     def guarded(self, snapshot: Snapshot) -> set[Hashable]:
         """What identifies the arrays that nobody but a held step writes."""

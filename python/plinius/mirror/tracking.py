@@ -54,7 +54,8 @@ class Tracker:
 
     def __init__(self, frozen: Iterable[object], threads: int) -> None:
         self.prints = _core.Fingerprints()
-        self._frozen = frozenset(identities(list(frozen)) - {None})
+        self._declared = list(frozen)
+        identities(self._declared)  # what cannot be frozen is refused at once
         self._threads = threads
         self._known: dict[str, _Known] = {}
         self._relied = 0
@@ -65,6 +66,7 @@ class Tracker:
         Raises:
             ConfigError: A frozen array has changed.
         """
+        frozen = self._frozen()
         numbered = {place.number: identity for identity, place in snapshot.places.items()}
         due = self._relied >= FROZEN_CHECK_SAVES
         records = {record.name: record for record in base.manifest.buffers} if base else {}
@@ -78,7 +80,7 @@ class Tracker:
                 items.append(Item(buffer))
             elif record is None or known is None:
                 items.append(Item(buffer, watch=NOTE))
-            elif identity in self._frozen:
+            elif identity in frozen:
                 items.append(Item(buffer, record))
                 doubtful += [number] * due
             else:
@@ -87,9 +89,10 @@ class Tracker:
         changed = self._changed([items[number] for number in doubtful])
         for number, has_changed in zip(doubtful, changed, strict=True):
             if has_changed:
-                self._refuse_thawed(numbered.get(number), items[number])
+                if numbered.get(number) in frozen:
+                    raise _thawed(items[number])
                 items[number] = Item(items[number].buffer, watch=NOTE)
-        self._relied = 0 if due else self._relied + bool(self._frozen)
+        self._relied = 0 if due else self._relied + bool(frozen)
         return items
 
     def learn(self, items: list[Item], noted: dict[str, bytes]) -> None:
@@ -114,15 +117,18 @@ class Tracker:
         Raises:
             ConfigError: One has changed.
         """
-        if not self._frozen:
+        frozen = self._frozen()
+        if not frozen:
             return
-        snapshot = capture(live)
-        places = [(identity, place) for identity, place in snapshot.places.items() if identity in self._frozen]
-        places = [(identity, place) for identity, place in places if place.buffer.spec.name in self._known]
-        items = [Item(place.buffer) for _, place in places]
-        for (identity, _), item, has_changed in zip(places, items, self._changed(items), strict=True):
+        buffers = [place.buffer for identity, place in capture(live).places.items() if identity in frozen]
+        items = [Item(buffer) for buffer in buffers if buffer.spec.name in self._known]
+        for item, has_changed in zip(items, self._changed(items), strict=True):
             if has_changed:
-                self._refuse_thawed(identity, item)
+                raise _thawed(item)
+
+    def _frozen(self) -> set[Hashable]:
+        """Where the frozen arrays lie now: a module may have got others, and their places may be somebody else's."""
+        return identities(self._declared) - {None}
 
     def _changed(self, items: list[Item]) -> list[bool]:
         if not items:
@@ -130,12 +136,12 @@ class Tracker:
         found = self.prints.of([item.buffer.memory for item in items], self._threads)
         return [self._known[it.buffer.spec.name].prints != now for it, now in zip(items, found, strict=True)]
 
-    def _refuse_thawed(self, identity: Hashable, item: Item) -> None:
-        if identity in self._frozen:
-            raise ConfigError(
-                f"{item.buffer.spec.name}: it was declared frozen and has changed since; generations saved after that "
-                "hold its old value: make a new Mirror without it in frozen=, restore() and train on from there"
-            )
+
+def _thawed(item: Item) -> ConfigError:
+    return ConfigError(
+        f"{item.buffer.spec.name}: it was declared frozen and has changed since; generations saved after that "
+        "hold its old value: make a new Mirror without it in frozen=, restore() and train on from there"
+    )
 
 
 def _same(record: BufferRecord | None, buffer: Buffer) -> BufferRecord | None:
