@@ -118,6 +118,7 @@ class Tensors:
 
 
 TENSORS = Tensors()
+OPTIMIZER = torch.optim.Optimizer
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 

@@ -22,10 +22,36 @@ FROZEN_CHECK_SAVES: Final = 64
 NOTE: Final = b""
 
 
+MOST_SAVES_UNSEEN: Final = 64
+"""A buffer that was changed each time is looked at the less often, but once in so many saves."""
+
+
 @dataclass
 class _Known:
+    """What is known of a buffer.
+
+    Attributes:
+        prints: Its fingerprints when they were last taken.
+        steady: They are those of the last generation, and the buffer is expected to be like that still.
+        changes: How often in a row it was found changed.
+        unseen: For so many saves nobody looks.
+    """
+
     prints: bytes
-    steady: bool  # it was found unchanged when it was last looked at, or nobody has looked yet
+    steady: bool = True
+    changes: int = 0
+    unseen: int = 0
+
+    def seen(self, prints: bytes) -> _Known:
+        """What is known when these are the fingerprints of what was just sealed."""
+        if prints == self.prints:
+            return _Known(prints)
+        changes = self.changes + 1
+        return _Known(prints, steady=False, changes=changes, unseen=min(1 << changes, MOST_SAVES_UNSEEN) - 1)
+
+    def passed_over(self) -> _Known:
+        """What is known when it was sealed and nobody looked."""
+        return _Known(self.prints, steady=False, changes=self.changes, unseen=max(self.unseen - 1, 0))
 
 
 @dataclass(frozen=True)
@@ -83,9 +109,11 @@ class Tracker:
             elif identity in frozen:
                 items.append(Item(buffer, record))
                 doubtful += [number] * due
+            elif known.steady:
+                items.append(Item(buffer, record))
+                doubtful.append(number)
             else:
-                items.append(Item(buffer, record if known.steady else None, watch=NOTE))
-                doubtful += [number] * known.steady
+                items.append(Item(buffer, watch=None if known.unseen else NOTE))
         changed = self._changed([items[number] for number in doubtful])
         for number, has_changed in zip(doubtful, changed, strict=True):
             if has_changed:
@@ -101,10 +129,10 @@ class Tracker:
         for item in items:
             name = item.buffer.spec.name
             before = self._known.get(name)
-            if item.record is not None and before is not None:
-                known[name] = _Known(before.prints, steady=True)
-            elif name in noted:
-                known[name] = _Known(noted[name], before is None or before.prints == noted[name])
+            if name in noted:
+                known[name] = before.seen(noted[name]) if before else _Known(noted[name])
+            elif before is not None:
+                known[name] = before if item.record else before.passed_over()
         self._known = known
 
     def forget(self) -> None:

@@ -161,7 +161,8 @@ class _Capture:
         node: list[Node] = ["branch", type(container).__qualname__]
         for (key, item), child in zip(items, children, strict=True):
             if isinstance(container, dict):
-                node.append(encode(key, f"{path} (a key)", plain))
+                is_plain = type(key) is str and key.isascii()  # most keys: they are themselves
+                node.append(key if is_plain else encode(key, f"{path} (a key)", plain))
             node.append(child or self._beside(container, item, join(path, key)))
         return node
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 from plinius.errors import ConfigError
 from plinius.frameworks import torch_if_loaded
 from plinius.state.arrays import library_of
-from plinius.state.containers import is_module, is_optimizer
+from plinius.state.containers import is_module
 from plinius.state.snapshot import Snapshot
 from plinius.state.tree import named
 
 
-def optimizers_in(state: object) -> Iterator[Any]:
+def optimizers_in(state: object) -> list[Any]:
     """The optimizers that a state names, each once."""
-    if is_optimizer(state):
-        yield state
-    elif isinstance(state, (Mapping, list, tuple)):
-        seen: set[int] = set()
-        for value in state.values() if isinstance(state, Mapping) else state:
-            for optimizer in optimizers_in(value):
-                if id(optimizer) not in seen:
-                    seen.add(id(optimizer))
-                    yield optimizer
+    torch = torch_if_loaded()
+    found: dict[int, Any] = {}
+    rest = [state] if torch is not None else []
+    while rest:
+        value = rest.pop()
+        if isinstance(value, Mapping):
+            rest.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            rest.extend(value)
+        elif torch is not None and isinstance(value, torch.OPTIMIZER):
+            found[id(value)] = value
+    return list(found.values())
 
 
 def owned(optimizers: Iterable[Any], snapshot: Snapshot) -> set[Hashable]:
