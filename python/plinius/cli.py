@@ -101,6 +101,7 @@ def train(
     pool: PoolFile,
     steps: Count = None,
     every: Count = None,
+    keep: Count = None,
     seed: Seed = None,
     threads: Count = None,
     restarts: Restarts = 3,
@@ -116,6 +117,7 @@ def train(
     Args:
         steps: Total optimizer steps; without it, the job's, or for a new job the cfg's max_batches.
         every: Mirror every so many steps; without it, the job's, or 1.
+        keep: So many generations stay in the pool, for export --step; without it, the job's, or 1.
         seed: Of initialization, order and dropout; without it, the job's, or 1. It cannot change.
         threads: Of the framework; without it, the job's, or one for each core. Other threads, other bits.
         restarts: How often an enclave that died is started again.
@@ -126,7 +128,7 @@ def train(
     from plinius.host.commands import train as run
     from plinius.wire import Train
 
-    command = Train(_shown(cfg), _shown(data), _shown(pool), steps, every, seed, threads)
+    command = Train(_shown(cfg), _shown(data), _shown(pool), steps, every, seed, threads, keep)
     result = run(Paths(cfg, data, key, pool), command, reveal=(reveal,) if reveal else (), restarts=restarts, json=json)
     if result.stopped_by is not None and result.step < result.steps:
         _complain(

@@ -35,6 +35,7 @@ class Train(Message, frozen=True):
         every: Mirror every so many steps.
         seed: Of initialization, order and dropout.
         threads: Of the framework.
+        keep: How many generations stay in the pool.
     """
 
     cfg_name: str
@@ -44,6 +45,7 @@ class Train(Message, frozen=True):
     every: int | None
     seed: int | None
     threads: int | None
+    keep: int | None = None
 
 
 class Infer(Message, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,23 @@ def exported_network(job: Job, file: Path) -> Network:
     network = Network(parse(job.cfg.read_bytes(), "cfg"), torch.Generator())
     assert weights.read(network, file.read_bytes(), "weights") == 6 * 8  # images seen: steps times batch
     return network.eval()
+
+
+def test_each_kept_generation_can_be_exported(
+    inside: Command, job: Job, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    must(*job.train("--steps", "5", "--keep", "3"))
+    must(*job.train("--steps", "6"))  # which keeps as many
+    exported = set()
+    for step in (4, 5, 6):
+        output = tmp_path / f"{step}.weights"
+        done = inside(*job.export(output), "--step", step)
+        assert (done.err, done.out) == ("", f"wrote {output}: the model after step {step}\n")
+        exported.add(output.read_bytes())
+    assert len(exported) == 3
+    line = refusal(3, *job.export(tmp_path / "3.weights"), "--step", "3")
+    assert line.endswith("the mirror 'training' keeps no generation of step 3; it has 6, 5, 4")
+    assert not (tmp_path / "3.weights").exists()
 
 
 def test_both_formats_of_export_hold_the_same_model(

@@ -29,7 +29,7 @@ def restore_model(config: Config, cfg: bytes, pool: Pool, key: Key, step: int | 
         ConfigError: There is no job in the pool, it has another cfg, or the step is not kept.
         IntegrityError: The key is not the job's, or the pool was changed.
     """
-    facts = read_facts(pool, key, MIRROR_NAME)
+    facts = read_facts(pool, key, MIRROR_NAME, step)
     if facts is None:
         raise ConfigError(f"{pool.path}: there is no trained model in this pool; run: plinius train")
     if facts.get("cfg") != digest(cfg):

@@ -19,6 +19,7 @@ _DEFAULT_SEED: Final = 1
 _MAX_STEPS: Final = 1 << 40
 _MAX_SEED: Final = 1 << 63
 _MAX_THREADS: Final = 1024
+_MAX_KEPT: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Job:
         config: The network.
         steps: Total optimizer steps.
         every: Mirror every so many steps.
+        keep: How many generations stay in the pool.
         seed: Of initialization, order and dropout.
         threads: Of the framework.
         reveal_loss: Report the loss to the untrusted host.
@@ -40,6 +42,7 @@ class Job:
     config: Config
     steps: int
     every: int
+    keep: int
     seed: int
     threads: int
     reveal_loss: bool
@@ -61,9 +64,11 @@ class Job:
         _refuse_difference(known, "seed", seed, f"--seed {seed}: the job in {pool.path} has seed {known.get('seed')}")
         steps = _option("steps", asked.steps, known, config.net.max_batches, (1, _MAX_STEPS))
         every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
+        keep = _option("keep", asked.keep, known, 1, (1, _MAX_KEPT))
         threads = decide_threads(asked.threads, known)
-        facts: Facts = {"cfg": digest(cfg), "seed": seed, "steps": steps, "every": every, "threads": threads}
-        return cls(config, steps, every, seed, threads, "loss" in grant.reveal, asked.data_name, facts, known)
+        options = {"seed": seed, "steps": steps, "every": every, "keep": keep, "threads": threads}
+        facts: Facts = {"cfg": digest(cfg), **options}
+        return cls(config, steps, every, keep, seed, threads, "loss" in grant.reveal, asked.data_name, facts, known)
 
     def bound_to(self, data_id: str) -> Job:
         """The same job with its data set among its facts.

@@ -22,7 +22,7 @@ def train(
     check_images(job.config, data.header.image_shape)
     job = job.bound_to(data.id)
     training = Training.start(job.config, job.seed)
-    mirror = Mirror(pool, key, name=MIRROR_NAME, every=job.every, facts=job.facts, **training.state)
+    mirror = Mirror(pool, key, name=MIRROR_NAME, every=job.every, keep=job.keep, facts=job.facts, **training.state)
 
     restored = mirror.restore()  # mirror in
     job.expect(mirror.restored_facts)

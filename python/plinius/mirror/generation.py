@@ -29,14 +29,15 @@ JOB_ID_BYTES: Final = 16
 SALT_BYTES: Final = 32
 
 
-def read_facts(pool: Pool, key: Key, name: str) -> dict[str, str | int | float | None] | None:
-    """The facts of the newest generation of a mirror, verified; None when there is no such mirror.
+def read_facts(pool: Pool, key: Key, name: str, step: int | None = None) -> dict[str, str | int | float | None] | None:
+    """The facts of the newest generation of a mirror, or that of a step, verified; None when there is no such mirror.
 
     Raises:
+        ConfigError: The pool keeps no generation of that step.
         IntegrityError: It was changed, or this is not its key.
     """
     with naming(pool.path):
-        found = newest(pool, key, name)
+        found = opened(pool, key, name, step)
     return found.manifest.facts if found else None
 
 
