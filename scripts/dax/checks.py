@@ -75,7 +75,9 @@ def tests(guests: Guests) -> str:
         CheckError: One of them fails.
     """
     files = [str(path.relative_to(_CHECKOUT)) for path in sorted(_CHECKOUT.glob("tests/unit/test_pool*.py"))]
-    pytest = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", f"{PLACE}/pytest", *files]
+    # The device is small: what a test that passed has written goes at once.
+    where = ["-p", "no:cacheprovider", "--basetemp", f"{PLACE}/pytest", "-o", "tmp_path_retention_policy=failed"]
+    pytest = [PYTHON, "-m", "pytest", *where, *files]
     rust = [[program] for program in _rust_tests()]
     with guests.machine(FSDAX, pytest, *rust, limit_s=_TESTS_LIMIT_S) as machine:
         said = machine.finish()

@@ -100,11 +100,12 @@ class Tracker:
         doubtful: list[int] = []
         for number, buffer in enumerate(snapshot.buffers):
             identity = numbered.get(number)
-            record = _same(records.get(buffer.spec.name), buffer)
-            known = self._known.get(buffer.spec.name)
             if identity is not None and identity in owned:
                 items.append(Item(buffer))
-            elif record is None or known is None:
+                continue
+            record = _same(records.get(buffer.spec.name), buffer)
+            known = self._known.get(buffer.spec.name)
+            if record is None or known is None:
                 items.append(Item(buffer, watch=NOTE))
             elif identity in frozen:
                 items.append(Item(buffer, record))
