@@ -78,7 +78,8 @@ def tests(guests: Guests) -> str:
     # The device is small: what a test that passed has written goes at once.
     where = ["-p", "no:cacheprovider", "--basetemp", f"{PLACE}/pytest", "-o", "tmp_path_retention_policy=failed"]
     pytest = [PYTHON, "-m", "pytest", *where, *files]
-    rust = [[program] for program in _rust_tests()]
+    # QEMU's write-back of a line does not touch it, and so cannot find that its page is gone.
+    rust = [[program, "--skip", "a_page_that_cannot_be_written_back"] for program in _rust_tests()]
     with guests.machine(FSDAX, pytest, *rust, limit_s=_TESTS_LIMIT_S) as machine:
         said = machine.finish()
     results = [line.split(";")[0] for line in said if " passed" in line]
