@@ -43,7 +43,7 @@ impl<R: Region> Pool<R> {
         let lacking = extents.iter().filter(|slot| slot.is_none()).count();
         let tail = if lacking == 1 { space.free.bytes_before(space.layout.pool_bytes) } else { 0 };
         self.grow(space, missing.saturating_sub(tail)).map_err(|error| match error {
-            Error::Full { what, free_bytes, advice, .. } => {
+            Error::Full { what: what @ "the pool", free_bytes, advice, .. } => {
                 Error::Full { what, needed_bytes: missing, free_bytes, advice }
             }
             other => other,
