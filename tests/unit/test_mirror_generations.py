@@ -142,6 +142,28 @@ def test_an_unchanged_array_is_not_written_again_and_comes_back(path: Path, key:
         assert third["still"][-1] == -1
 
 
+@pytest.mark.parametrize("changes", [1, 3, 40])
+def test_an_array_that_changed_for_long_and_then_rests_is_soon_not_written_any_more(
+    path: Path, key: Key, changes: int
+) -> None:
+    array = np.zeros(LARGE, np.uint8)
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, arrays=[array])
+        for step in range(1, changes + 1):
+            array[:] = step
+            assert LARGE in written(pool, mirror, step)
+        rest = range(changes + 1, changes + 2 * tracking.MOST_SAVES_UNSEEN)
+        again = [LARGE in written(pool, mirror, step) for step in rest]
+        assert sum(again) <= tracking.MOST_SAVES_UNSEEN + 2
+        assert not any(again[sum(again) :]), "it is written no more once it was found at rest"
+        array[-1] = 0
+        assert LARGE in written(pool, mirror, rest.stop)
+        array[:] = 1
+        assert mirror.restore() == rest.stop
+        assert (array[:-1] == changes).all()
+        assert array[-1] == 0
+
+
 @pytest.mark.parametrize("at", [0, 1, 262_143, 262_144, LARGE - 1])
 def test_any_changed_byte_is_written_whatever_torch_counts(path: Path, key: Key, at: int) -> None:
     tensor = torch.zeros(LARGE, dtype=torch.uint8)

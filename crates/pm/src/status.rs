@@ -26,6 +26,8 @@ const ATTEMPTS: usize = 100;
 /// But a damaged pool with a large heap is not read a hundred times.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
 
+const CHANGED: &str = "it changed while it was read";
+
 /// A catalog that is larger is not read to be shown. A file with holes can claim one of any size.
 const MAX_CATALOG_BYTES: u64 = 256 << 20;
 
@@ -57,7 +59,9 @@ impl Status {
         loop {
             let attempt = Self::attempt(&file);
             attempts += 1;
-            let patience = if attempts < ATTEMPTS { MAX_PATIENCE } else { PATIENCE };
+            // That somebody writes is seen, and no damage: such a reader only has to be lucky once.
+            let is_written = matches!(&attempt, Err(Error::Corrupt(what)) if what == CHANGED);
+            let patience = if attempts < ATTEMPTS || is_written { MAX_PATIENCE } else { PATIENCE };
             if attempt.is_ok() || begun.elapsed() > patience {
                 return attempt;
             }
@@ -173,7 +177,7 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn unchanged(same: bool) -> Result<()> {
-    if same { Ok(()) } else { Err(Error::corrupt("it changed while it was read")) }
+    if same { Ok(()) } else { Err(Error::corrupt(CHANGED)) }
 }
 
 fn read_state(file: &File) -> Result<State> {

@@ -33,25 +33,29 @@ class _Known:
     Attributes:
         prints: Its fingerprints when they were last taken.
         steady: They are those of the last generation, and the buffer is expected to be like that still.
-        changes: How often in a row it was found changed.
+        changes: How often in a row it was found changed, as far as that counts.
         unseen: For so many saves nobody looks.
+        stale: It was sealed since the fingerprints were taken: the next ones say nothing of a change in a row.
     """
 
     prints: bytes
     steady: bool = True
     changes: int = 0
     unseen: int = 0
+    stale: bool = False
 
     def seen(self, prints: bytes) -> _Known:
         """What is known when these are the fingerprints of what was just sealed."""
         if prints == self.prints:
             return _Known(prints)
-        changes = self.changes + 1
-        return _Known(prints, steady=False, changes=changes, unseen=min(1 << changes, MOST_SAVES_UNSEEN) - 1)
+        if self.stale:
+            return _Known(prints, steady=False, changes=self.changes)
+        changes = min(self.changes + 1, MOST_SAVES_UNSEEN.bit_length() - 1)
+        return _Known(prints, steady=False, changes=changes, unseen=(1 << changes) - 1)
 
     def passed_over(self) -> _Known:
         """What is known when it was sealed and nobody looked."""
-        return _Known(self.prints, steady=False, changes=self.changes, unseen=max(self.unseen - 1, 0))
+        return _Known(self.prints, steady=False, changes=self.changes, unseen=max(self.unseen - 1, 0), stale=True)
 
 
 @dataclass(frozen=True)
