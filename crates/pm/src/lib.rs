@@ -35,6 +35,7 @@ mod standing;
 mod status;
 mod superblock;
 mod transaction;
+mod turn;
 mod twins;
 mod verify;
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::file::MappedFile;
 use crate::pool::{Pool, View};
 use crate::region::Region;
-use crate::transaction::this_thread;
+use crate::turn::this_thread;
 use crate::twins::{Half, Heap, Twin};
 
 /// The threads that hold a snapshot, each as often as it does. One that commits would wait for itself: a signal handler

@@ -8,7 +8,7 @@ use crate::pool::{Pool, extents};
 use crate::region::{Region, load_u64};
 use crate::romulus::State;
 use crate::superblock::{PAGE, STATE_OFFSET, Superblock};
-use crate::transaction::this_thread;
+use crate::turn::this_thread;
 use crate::twins::{Half, Heap, Twin};
 
 const COMPARED_BYTES: usize = 64 << 10;
