@@ -557,3 +557,33 @@ def test_a_drain_that_fails_is_told_by_a_later_call_and_nothing_is_lost(folder: 
             mirror.wait()
         assert mirror.latest_step() == 1
         mirror.close()
+
+
+def test_what_is_being_drained_is_not_overwritten_by_the_saves_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, away, array = Key.generate(), folder / "away", np.zeros(400_000, np.uint8)
+    reached, go_on = threading.Event(), threading.Event()
+    read = ciphertext.read_chunks
+
+    def held(pool: Pool, extent: tuple[int, int]) -> Iterator[memoryview]:
+        reached.set()
+        assert go_on.wait(60)
+        yield from read(pool, extent)
+
+    with Pool(folder / "old.pool") as pool, monkeypatch.context() as patched:
+        patched.setattr("plinius.mirror.draining.read_chunks", held)
+        mirror = Mirror(pool, key, name="net", drain_to=away, drain_every=10, arrays=[array])
+        array[:] = 10
+        mirror.save(10)
+        assert reached.wait(60)
+        for step in range(11, 16):
+            array[:] = step
+            mirror.save(step)
+        go_on.set()
+        mirror.close()
+    with Pool(folder / "new.pool") as pool:
+        fetch(away, pool, "net")
+        mirror = Mirror(pool, key, name="net", arrays=[array])
+        assert mirror.restore() == 10
+        assert (array == 10).all()
