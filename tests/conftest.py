@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ pytest_plugins = ["inside"]
 
 _EMULATED_PM = Path("/dev/shm")  # noqa: S108 (every test makes a folder of its own there)
 RECORDS = 256
+
+
+def pytest_configure() -> None:
+    """A background job of a shell ignores Ctrl-C, and its children would too: some tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

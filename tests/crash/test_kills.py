@@ -23,7 +23,7 @@ from plinius.owner.export import export
 from plinius.pool import Pool, status
 from plinius.seal import Key
 
-STEPS = 120
+STEPS = 400  # so many that a fast machine is not through before a late kill in each life
 KILLS_A_POOL = 10
 STARTUP_S = 3.0
 TARGETS = ("enclave", "host", "both")
