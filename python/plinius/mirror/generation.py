@@ -131,11 +131,6 @@ def public_head(pool: Pool, name: str) -> Head | None:
         return parse_head(bytes(entry[1])) if entry else None
 
 
-def newest(pool: Pool, key: Key, name: str) -> Committed | None:
-    """Finds the newest generation and opens its manifest."""
-    return opened(pool, key, name)
-
-
 def opened(pool: Pool, key: Key, name: str, step: int | None = None) -> Committed | None:
     """Finds the generation of a step, the newest one without a step, and opens its manifest.
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from plinius import state
 from plinius.errors import ConfigError, PliniusError, PoolError
+from plinius.mirror.anchoring import Anchor, Freshness, check_anchor
 from plinius.mirror.checking import ExactnessWarning, RollbackWarning, check_options, checked_step
 from plinius.mirror.drainer import Drainer
-from plinius.mirror.generation import Committed, newest, opened, public_head, reading
+from plinius.mirror.generation import Committed, opened, public_head, reading
 from plinius.mirror.manifest import Facts, Manifest
 from plinius.mirror.overlap import Flight, Gate, set_apart
 from plinius.mirror.saving import Plan, Saver
@@ -36,6 +38,8 @@ class Mirror:
         drain_to: A folder, or a URL that fsspec knows, to which the newest generation is copied in the background as it
             is, for machines whose pool dies with them. `plinius.mirror.fetch` fills an empty pool from there.
         drain_every: It is offered for that when the step is a multiple of this.
+        anchor: What knows outside the pool how new its newest generation is: an older pool is then refused. With
+            `drain_to`, a generation is drained before the anchor follows to it.
         facts: What the job was started with: plain values, sealed with each generation, for `read_facts` to give back
             to whoever starts the job again.
         **state: Everything that training continues from, each part under its own name: objects with ``state_dict`` and
@@ -57,10 +61,12 @@ class Mirror:
         frozen: Iterable[object] = (),
         drain_to: str | os.PathLike[str] | None = None,
         drain_every: int = 1,
+        anchor: Anchor | None = None,
         facts: Facts | None = None,
         **state: object,
     ) -> None:
         check_options(pool, key, name, {"every": every, "keep": keep, "drain_every": drain_every}, state)
+        check_anchor(anchor)
         self.name = name
         self.every = every
         self._pool, self._key = pool, key
@@ -72,7 +78,9 @@ class Mirror:
         if self._drainer is not None:
             self._saver.still = self._drainer.still
         self._tracker = Tracker(frozen, self._threads)
+        self._freshness = Freshness(anchor)
         self._committed: Committed | None = None
+        self._latest: int | None = None
         self._flight: Flight | None = None
         self._gate: Gate | None = None
         self._restored_facts: Facts | None = None
@@ -95,21 +103,31 @@ class Mirror:
 
         Raises:
             IntegrityError: Bytes were changed, or this is not their key.
+            RollbackError: The pool is older than its anchor knows, or another copy of the job has gone on.
             ConfigError: The state has other names, dtypes or shapes; or no generation of that step is kept.
             PoolError: The pool cannot be read.
         """
         self._land()
         self._saver.attempted = None
-        with naming(self._pool.path):
-            found = opened(self._pool, self._key, self.name, step)
+        found = self._fresh(step)
         if found is None:
             return None
         self._warn(found.manifest)
+        self._epoch = self._freshness.next_epoch(found)
+        # Before anything is changed: from here on no other copy of the job is believed.
+        self._freshness.begin_life(found, self._epoch)
         self._open(found)
-        self._committed, self._torn = found, False
+        self._committed, self._latest, self._torn = found, found.manifest.step, False
         self._restored_facts = found.manifest.facts
-        self._epoch = found.head.generations[0].epoch + 1  # the newest one's: a life that went back is a new one too
         return found.manifest.step
+
+    def _fresh(self, step: int | None) -> Committed | None:
+        """The generation to restore, of a pool that the anchor does not know to be older than it was."""
+        with naming(self._pool.path):
+            found = opened(self._pool, self._key, self.name)
+            gone_back_to = self._freshness.judge(found, self._pool.path)
+            wanted = gone_back_to if step is None else step
+            return found if wanted is None or found is None else opened(self._pool, self._key, self.name, wanted)
 
     @property
     def restored_facts(self) -> Facts | None:
@@ -146,7 +164,8 @@ class Mirror:
         """
         step = checked_step(step)
         self._land()
-        if self._was_interrupted_at(step) and not overwrite:
+        if (interrupted := self._interrupted_at(step)) is not None and not overwrite:
+            self._anchor(interrupted, now=force)
             return True
         self._refuse_lost_work(step, overwrite)
         if step % self.every and not force and not overwrite:
@@ -155,7 +174,9 @@ class Mirror:
         if not wait:
             self._check_free()
         snapshot, owned = self._capture(wait)
-        plan = Plan(step, self._epoch, snapshot.tree, self._tracker.plan(snapshot, before, owned), before)
+        items = self._tracker.plan(snapshot, before, owned)
+        head, last = self._freshness.head, force or overwrite
+        plan = Plan(step, self._epoch, snapshot.tree, items, before, head, last, starts_anew=overwrite)
         if wait:
             self._copies.wait()
             self._write(plan)
@@ -191,10 +212,9 @@ class Mirror:
     def latest_step(self) -> int | None:
         """The step of the newest durable generation, verified; None when there is none."""
         if self._committed is None:
-            with naming(self._pool.path):
-                found = newest(self._pool, self._key, self.name)
+            found = self._fresh(None)
             return found.manifest.step if found else None
-        return self._committed.manifest.step
+        return self._latest
 
     def close(self) -> None:
         """Waits as `wait` does, looks frozen arrays over, and lets go of the state; the pool stays open.
@@ -230,6 +250,7 @@ class Mirror:
                 "the last restore failed midway and the state was zeroed; restore successfully first, or make a new "
                 "Mirror of fresh state"
             )
+        self._freshness.check_begun(overwrite=overwrite)
         if overwrite:
             return
         if public_head(self._pool, self.name) != (self._committed.head if self._committed else None):
@@ -241,14 +262,14 @@ class Mirror:
         if step <= latest:
             raise ConfigError(f"step {step} is not above the latest saved step {latest}; steps only go forward")
 
-    def _was_interrupted_at(self, step: int) -> bool:
-        """Whether the save of this very step was committed and then interrupted (Ctrl-C) before it was known here."""
+    def _interrupted_at(self, step: int) -> Committed | None:
+        """What the save of this very step committed, if it was interrupted then (Ctrl-C), before it was known here."""
         attempted, self._saver.attempted = self._saver.attempted, None
         if attempted is None or public_head(self._pool, self.name) != attempted.head:
-            return False
+            return None
         self._committed = attempted
         self._tracker.forget()  # it has not learned what that one holds
-        return attempted.manifest.step == step
+        return attempted if attempted.manifest.step == step else None
 
     def _capture(self, wait: bool) -> tuple[Snapshot, set[Hashable]]:
         """The state as it is now, and what optimizers own of it, which may be on its way from a GPU still."""
@@ -266,8 +287,19 @@ class Mirror:
 
     def _write(self, plan: Plan, sealed: Callable[[], None] = lambda: None) -> None:
         self._committed = self._saver.write(plan, self._tracker, sealed)
-        if self._drainer is not None and plan.step % self._drain_every == 0:
+        self._anchor(self._committed, now=plan.last, starts_anew=plan.starts_anew)
+
+    def _anchor(self, committed: Committed, *, now: bool, starts_anew: bool = False) -> None:
+        """Drains and anchors what was committed, as far as that is due; then it counts as saved."""
+        step, version = committed.manifest.step, committed.manifest.version
+        due = self._freshness.is_due(version, now=now)
+        if self._drainer is not None and (due or step % self._drain_every == 0):
             self._drainer.offer()
+            if due:
+                self._drainer.wait()  # so that what the anchor knows outlives this machine
+        if due:
+            self._freshness.follow(committed, going_back=starts_anew)
+        self._latest = step
 
     def _take_off(self, plan: Plan, snapshot: Snapshot) -> None:
         """Goes on in the background, with arrays that nobody writes before they are sealed."""
@@ -277,7 +309,7 @@ class Mirror:
         in_place = {id(place.buffer) for identity, place in places if identity in guarded and place.aliases}
         private = {id(place.buffer) for _, place in places if not place.aliases}
         items = set_apart(plan.items, in_place, private, self._tracker.prints, self._threads)
-        plan = Plan(plan.step, plan.epoch, plan.tree, items, plan.before)
+        plan = replace(plan, items=items)
         copies = self._copies
 
         def work(sealed: Callable[[], None]) -> None:
@@ -313,5 +345,5 @@ class Mirror:
     def _warn(self, manifest: Manifest) -> None:
         for difference in state.differences(manifest.environment, state.environment()):
             warnings.warn(f"not exact: {difference}", ExactnessWarning, stacklevel=3)
-        message = "rollback is not detected: nothing outside the pool knows its newest state (no freshness anchor)"
-        warnings.warn(message, RollbackWarning, stacklevel=3)
+        if (message := self._freshness.warning()) is not None:
+            warnings.warn(message, RollbackWarning, stacklevel=3)

@@ -13,6 +13,7 @@ from plinius.mirror.ciphertext import Ciphertext, entry_name
 from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents
 from plinius.mirror.manifest import (
     FORMAT_VERSION,
+    AnchoredHead,
     BufferRecord,
     Facts,
     Head,
@@ -38,6 +39,9 @@ class Plan:
         tree: The structure of the state.
         items: Its buffers.
         before: The generation that it follows; None when there is none, or it is given up.
+        anchored: What the freshness anchor knows by now.
+        last: The anchor is to follow at once.
+        starts_anew: What the pool holds of this mirror is given up.
     """
 
     step: int
@@ -45,6 +49,9 @@ class Plan:
     tree: bytes
     items: list[Item]
     before: Committed | None
+    anchored: AnchoredHead | None = None
+    last: bool = False
+    starts_anew: bool = False
 
 
 class Saver:
@@ -110,7 +117,7 @@ class Saver:
             epoch=plan.epoch,
             step=plan.step,
             predecessor=before.newest[1] if before else b"",
-            anchored=None,
+            anchored=plan.anchored,
             kept=[known for _, known in older],
             facts=dict(self._facts),
             environment=state.environment(),

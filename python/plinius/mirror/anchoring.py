@@ -1,0 +1,162 @@
+"""Freshness: an anchor outside the pool knows its newest generation, so that an older pool is not believed.
+
+A generation is committed in the pool first, and the anchor is then moved from its head to it by compare-and-swap. Each
+sealed manifest names the head that the anchor had when it was written, so a crash between the two leaves a generation
+that names the very head that the anchor still has. ``docs/design.md`` argues each case.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from plinius.errors import ConfigError, RollbackError
+from plinius.mirror.generation import Committed
+from plinius.mirror.manifest import AnchoredHead
+
+
+class Anchor(Protocol):
+    """Remembers one head for one job, where whoever owns the pool cannot put it back."""
+
+    @property
+    def every(self) -> int:
+        """The anchor follows every so many generations: a rollback by fewer is not seen."""
+
+    def head(self) -> AnchoredHead | None:
+        """What it remembers; None when it was never advanced."""
+
+    def advance(self, expected: AnchoredHead | None, new: AnchoredHead, *, going_back: bool = False) -> None:
+        """Remembers `new` in the place of `expected`; to repeat that succeeds.
+
+        Args:
+            expected: What it must remember at this moment.
+            new: What it remembers from then on.
+            going_back: The owner is asked whether an older state may be gone on from.
+
+        Raises:
+            RollbackError: It remembers something else: another copy of the job was here.
+            PolicyError: The owner does not let this job go back.
+        """
+
+
+class Freshness:
+    """One mirror's view of its anchor.
+
+    Args:
+        anchor: None: nobody outside the pool knows how new it is.
+    """
+
+    def __init__(self, anchor: Anchor | None) -> None:
+        self._anchor = anchor
+        self._asked = anchor is None
+        self._head: AnchoredHead | None = None
+
+    @property
+    def head(self) -> AnchoredHead | None:
+        """What the anchor last confirmed; the next manifest names it."""
+        return self._head
+
+    def warning(self) -> str | None:
+        """What a user must know of how far a rollback is detected; None: each is."""
+        if self._anchor is None:
+            return "rollback is not detected: nothing outside the pool knows its newest state (no freshness anchor)"
+        if self._anchor.every == 1:
+            return None
+        return f"a rollback by fewer than {self._anchor.every} generations is not detected (anchor_every)"
+
+    def ask(self) -> AnchoredHead | None:
+        """Asks the anchor for its head."""
+        if self._anchor is not None:
+            self._head, self._asked = self._anchor.head(), True
+        return self._head
+
+    def judge(self, found: Committed | None, path: str) -> int | None:
+        """Holds the newest generation of a pool against the head.
+
+        Returns:
+            The step of an older one that is to be taken in its place: the job has gone back to that one before.
+
+        Raises:
+            RollbackError: It is older than the head, of another copy of the job, or missing.
+        """
+        head = self.ask()
+        if self._anchor is None:
+            return None
+        if head is None:
+            if found is not None and found.manifest.anchored is not None:
+                raise RollbackError(f"{path}: the anchor knows nothing of this job, but the pool was anchored before")
+            return None
+        if found is None:
+            raise RollbackError(
+                f"{path}: the pool holds nothing of this job, whose anchor is at version {head.version}"
+            )
+        ahead = found.manifest.version - head.version
+        if found.digest == head.digest or (found.manifest.anchored == head and 0 < ahead <= self._anchor.every):
+            return None
+        for public, known in found.older():
+            if known == head.digest:
+                return public.written.step
+        raise RollbackError(
+            f"{path}: version {found.manifest.version} of the pool is not what the anchor knows, version "
+            f"{head.version} of epoch {head.epoch}: the pool was put back, or another copy of the job has gone on"
+        )
+
+    def begin_life(self, found: Committed, epoch: int) -> None:
+        """Moves the anchor to a new epoch before training goes on: no other copy can advance it from now on.
+
+        The head's version is that of the newest generation also where an older one is gone on from: versions only grow.
+
+        Raises:
+            RollbackError: Another copy of the job has moved it.
+            PolicyError: The job is to go back, and its owner does not want that.
+        """
+        going_back = found.number > 0 and self._head is not None and found.digest != self._head.digest
+        self._advance(AnchoredHead(found.newest[0], found.digest, epoch), going_back=going_back)
+
+    def next_epoch(self, found: Committed) -> int:
+        """The epoch of a life that begins with this generation: above all that anybody has seen."""
+        epoch = found.head.generations[0].epoch  # the newest one's: a life that went back is a new one too
+        return max(epoch, self._head.epoch if self._head else 0) + 1
+
+    def check_begun(self, *, overwrite: bool) -> None:
+        """Refuses to write without a restore over a job that the anchor knows.
+
+        Raises:
+            RollbackError: It does know one.
+        """
+        if not self._asked and self.ask() is not None and not overwrite:
+            raise RollbackError("the anchor knows this job already: call restore() before the first save")
+
+    def is_due(self, version: int, *, now: bool) -> bool:
+        """Whether the anchor is to follow to a generation of this version.
+
+        Args:
+            version: Of a generation that was just committed.
+            now: It is, however few there were since the last time: the last step, a clean stop.
+        """
+        if self._anchor is None:
+            return False
+        return now or self._head is None or not 0 < version - self._head.version < self._anchor.every
+
+    def follow(self, committed: Committed, *, going_back: bool) -> None:
+        """Moves the anchor to a committed generation.
+
+        Raises:
+            RollbackError: Another copy of the job has moved it.
+        """
+        manifest = committed.manifest
+        self._advance(AnchoredHead(manifest.version, committed.digest, manifest.epoch), going_back=going_back)
+
+    def _advance(self, new: AnchoredHead, *, going_back: bool) -> None:
+        if self._anchor is not None and new != self._head:
+            self._anchor.advance(self._head, new, going_back=going_back)
+            self._head = new
+
+
+def check_anchor(anchor: Anchor | None) -> None:
+    """Checks the anchor that a mirror is given.
+
+    Raises:
+        ConfigError: It follows less often than it says, or never.
+    """
+    if anchor is not None and anchor.every < 1:
+        raise ConfigError(f"an anchor follows every generation (1) or every few (2, 3, ...), not every {anchor.every}")
