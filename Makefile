@@ -22,7 +22,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo test test-frameworks check kills kills-overlap crash-campaign crash-mutants dax paper-accuracy bench-step bench-mirror bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
+.PHONY: help setup demo demo-attested test test-frameworks check kills kills-overlap crash-campaign crash-mutants dax paper-accuracy bench-step bench-mirror bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -34,6 +34,10 @@ setup: ## make .venv ready: packages, PyTorch, the compiled core (every target d
 demo: setup ## train on encrypted images, kill the process, resume, compare; writes demo-out/
 	@data='$(DEMO_DATA)'; data=$${data:-$$(scripts/fetch_fashion_mnist.sh)}; \
 	$(PYTHON_OF_VENV) bench/demo.py --data "$$data" --output demo-out
+
+demo-attested: setup ## an owner's broker, an attested enclave on a machine that is killed and that lies; writes demo-attested-out/
+	@data='$(DEMO_DATA)'; data=$${data:-$$(scripts/fetch_fashion_mnist.sh)}; \
+	$(PYTHON_OF_VENV) bench/demo_attested.py --data "$$data" --output demo-attested-out
 
 test: setup ## Rust tests, then pytest
 # Without the binding: its test program would need libpython to link with, and pytest tests it through the module.
@@ -108,7 +112,7 @@ fmt: setup ## format Python and Rust
 	@cargo fmt --manifest-path fuzz/Cargo.toml
 
 clean: ## remove what was built and written (.venv and downloaded data stay)
-	rm -rf target fuzz/target demo-out bench-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target fuzz/target demo-out demo-attested-out bench-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find python tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv and downloaded data too

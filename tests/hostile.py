@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from inside import start_thread
-from plinius.attest import simulated
+from plinius.attest.report import report_data
 from plinius.wire import (
     Challenge,
     Channel,
@@ -31,4 +31,4 @@ def talk_to(serve: Callable[[argparse.Namespace], None], **options: object) -> I
 
 
 def bound_to(challenge: Challenge, public_key: bytes) -> bytes:
-    return simulated.report_data(challenge.session, challenge.nonce, public_key)
+    return report_data(challenge.session, challenge.nonce, public_key, b"", b"")

@@ -72,14 +72,14 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     # Hardening this process could not be taken back.
     monkeypatch.setattr(process, "leave_no_traces", lambda: None)
 
-    def start_enclave(files: Files) -> Child:
-        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg)
+    def start_enclave(files: Files, tee: str) -> Child:
+        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg, tee=tee)
 
     def start_owner(asked: Owner) -> Child:
         return start_thread(owner.serve, key=asked.key_path, reveal=asked.reveal)
 
     monkeypatch.setattr(supervisor, "start_enclave", start_enclave)
-    monkeypatch.setattr(supervisor, "start_owner", start_owner)
+    monkeypatch.setattr(Owner, "start", start_owner)
 
     def run(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["plinius", *map(str, arguments)])

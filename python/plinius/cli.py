@@ -15,8 +15,8 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
-from plinius import errors, moving_cli
-from plinius.files import harmless
+from plinius import broker_cli, errors, moving_cli
+from plinius.files import harmless, shown_name
 
 EXIT_CODES: dict[type[errors.PliniusError], int] = {
     errors.ConfigError: 3,
@@ -128,7 +128,7 @@ def train(
     from plinius.host.commands import train as run
     from plinius.wire import Train
 
-    command = Train(_shown(cfg), _shown(data), _shown(pool), steps, every, seed, threads, keep)
+    command = Train(shown_name(cfg), shown_name(data), shown_name(pool), steps, every, seed, threads, keep)
     result = run(Paths(cfg, data, key, pool), command, reveal=(reveal,) if reveal else (), restarts=restarts, json=json)
     if result.stopped_by is not None and result.step < result.steps:
         _complain(
@@ -158,7 +158,7 @@ def infer(
     from plinius.host.commands import infer as run
     from plinius.wire import Infer
 
-    command = Infer(_shown(cfg), _shown(data), _shown(pool), threads)
+    command = Infer(shown_name(cfg), shown_name(data), shown_name(pool), threads)
     result = run(Paths(cfg, data, key, pool), command, quiet=json)
     accuracy = result.correct / result.records
     facts = {
@@ -214,7 +214,8 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
     _answer(json, facts, "\n".join(map(harmless, explain(facts))))
 
 
-for command in (moving_cli.move, moving_cli.drain, moving_cli.fetch):
+owners = (broker_cli.manifest, broker_cli.broker, broker_cli.audit)
+for command in (*owners, broker_cli.host, moving_cli.move, moving_cli.drain, moving_cli.fetch):
     app.command(command)
 app.command("plinius.bench.commands:app", name="bench")
 
@@ -264,11 +265,6 @@ def _bar(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None
 
 def _answer(json: bool, facts: dict[str, Any], text: str) -> None:
     _say(json_module.dumps(facts) if json else text)
-
-
-def _shown(path: str) -> str:
-    """What messages call a file: its name where that is text, else with escapes."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _say(text: str) -> None:

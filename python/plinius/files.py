@@ -35,6 +35,37 @@ def new_file(path: str, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise ConfigError(f"cannot write: {error.strerror}", path=path) from None
 
 
+def read_small(path: str, limit: int, what: str) -> bytes:
+    """Reads a whole file that has at most `limit` bytes.
+
+    Args:
+        path: The file.
+        limit: In bytes.
+        what: What messages call it, such as "the cfg".
+
+    Raises:
+        ConfigError: It cannot be read, or is longer.
+    """
+    content = read_start(path, limit + 1, what)
+    if len(content) > limit:
+        raise ConfigError(f"{what} has at most {limit} bytes", path=path)
+    return content
+
+
+def read_start(path: str, length: int, what: str) -> bytes:
+    """Reads the first `length` bytes of a file, or as many as it has.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        # Non-blocking, so that a named pipe cannot hang us.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 (descriptor)
+            return file.read(length) or b""
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise ConfigError(f"cannot read {what}: {reason(error)}", path=path) from None
+
+
 def sync_folder(folder: str) -> None:
     """Makes the names in a folder durable."""
     with _opened_folder(folder) as descriptor:
@@ -68,3 +99,8 @@ def harmless(text: str) -> str:
     """Text from anybody, in one line, with escapes in the place of what would command a terminal."""
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+
+
+def shown_name(path: str) -> str:
+    """What messages call a file: its name where that is text, else with escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")

@@ -14,7 +14,7 @@ import msgspec
 
 from plinius.errors import EnclaveError
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_FRAME_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("<I")
 
@@ -57,47 +57,105 @@ class Infer(Message, frozen=True):
     threads: int | None
 
 
+class TrainManifest(Message, frozen=True):
+    """Train what a signed manifest says, with a key from the broker of the owner who signed it.
+
+    Attributes:
+        manifest: As the broker has it; the enclave checks it, and binds its evidence to it.
+    """
+
+    manifest: bytes
+    data_name: str
+    pool_name: str
+
+
 class Stop(Message, frozen=True):
     """Finish the running step, make it durable, and end."""
 
 
-# Between the enclave and the owner; the host relays them and cannot read the key.
+# From the host to the broker, and its answer.
+
+
+class ManifestRequest(Message, frozen=True):
+    """Which manifest a job has; it is no secret."""
+
+    job: str
+
+
+class Manifest(Message, frozen=True):
+    """A job's signed manifest."""
+
+    manifest: bytes
+
+
+# Between the enclave and the owner; the host relays them, and can read neither the key nor what is sealed.
 
 
 class KeyRequest(Message, frozen=True):
-    """The enclave asks for the key."""
+    """The enclave asks for the key.
+
+    Attributes:
+        protocol: `PROTOCOL_VERSION`.
+        tee: What it will prove itself with.
+        manifest: The digest of the job's manifest; empty where owner and enclave were started by one person.
+        introduction: What the owner must know before she challenges; nothing for most TEEs.
+    """
 
     protocol: int
     tee: str
+    manifest: bytes = b""
+    introduction: bytes = b""
 
 
 class Challenge(Message, frozen=True):
-    """The owner's answer: what the evidence must contain."""
+    """The owner's answer: what the evidence must be bound to.
+
+    Attributes:
+        session: Her name for this exchange.
+        nonce: Fresh.
+        kem: How she will seal the key.
+        credential: Her answer to the introduction.
+        signature: Hers, by the key that the manifest names; empty where there is no manifest.
+    """
 
     session: bytes
     nonce: bytes
+    kem: str
+    credential: bytes = b""
+    signature: bytes = b""
 
 
 class Evidence(Message, frozen=True):
     """What the enclave is.
 
     Attributes:
+        session: Of the challenge.
         evidence: In the TEE's own form.
-        public_key: The HPKE key (X25519) to which the job key is to be sealed; its private half never leaves.
+        public_key: The HPKE key to which the job key is to be sealed; its private half never leaves.
     """
 
+    session: bytes
     evidence: bytes
     public_key: bytes
 
 
 class KeyRelease(Message, frozen=True):
-    """The job key, sealed to the enclave's HPKE key and bound to the session."""
+    """The job key, sealed to the enclave's HPKE key and bound to the session; signed where there is a manifest."""
 
     sealed_key: bytes
+    signature: bytes = b""
+
+
+class Sealed(Message, frozen=True):
+    """What enclave and broker say to each other once the key is released: see `plinius.attest.session`."""
+
+    session: bytes
+    counter: int
+    box: bytes
 
 
 class Refusal(Message, frozen=True):
-    """The owner releases nothing."""
+    """The owner releases nothing, or does not do what was asked."""
 
     error: str
     reason: str
@@ -107,10 +165,11 @@ class Refusal(Message, frozen=True):
 
 
 class PoolOpened(Message, frozen=True):
-    """The pool is open; what its medium is and survives."""
+    """The pool is open; what its medium is and survives, and what the enclave proved itself with."""
 
     medium: str
     durability: str
+    tee: str
 
 
 class Loading(Message, frozen=True):
@@ -185,12 +244,15 @@ class Failed(Message, frozen=True):
     reason: str
 
 
-ToEnclave: TypeAlias = Train | Infer | Stop | Challenge | KeyRelease | Refusal
+Command: TypeAlias = Train | Infer | TrainManifest
+ToEnclave: TypeAlias = Command | Stop | Challenge | KeyRelease | Sealed | Refusal
 FromEnclave: TypeAlias = (
-    KeyRequest | Evidence | PoolOpened | Loading | Started | Progress | Notice | Trained | Inferred | Failed
+    KeyRequest | Evidence | Sealed | PoolOpened | Loading | Started | Progress | Notice | Trained | Inferred | Failed
 )
-ToOwner: TypeAlias = KeyRequest | Evidence
-FromOwner: TypeAlias = Challenge | KeyRelease | Refusal
+ToOwner: TypeAlias = KeyRequest | Evidence | Sealed
+FromOwner: TypeAlias = Challenge | KeyRelease | Sealed | Refusal
+ToBroker: TypeAlias = ManifestRequest | ToOwner
+FromBroker: TypeAlias = Manifest | FromOwner
 
 _M = TypeVar("_M")
 

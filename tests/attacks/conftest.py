@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from plinius.attest.release import KEMS, RecipientKey
 
 
 @pytest.fixture(autouse=True)
@@ -15,10 +15,10 @@ def warnings_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def enclave_key() -> X25519PrivateKey:
-    return X25519PrivateKey.generate()
+def enclave_key() -> RecipientKey:
+    return RecipientKey(KEMS[0])
 
 
 @pytest.fixture
-def public_key(enclave_key: X25519PrivateKey) -> bytes:
-    return enclave_key.public_key().public_bytes_raw()
+def public_key(enclave_key: RecipientKey) -> bytes:
+    return enclave_key.public

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from hostile import GARBAGE, HALF, HUGE, bound_to
-from plinius.attest.release import Grant, seal_key
+from plinius.attest.release import KEMS, Grant, seal_key
+from plinius.attest.simulated import SimulatedAttester
 from plinius.enclave.provisioning import request_key
 from plinius.errors import EnclaveError, PliniusError, PolicyError, ProvisioningError
 from plinius.seal import Key
@@ -41,13 +42,13 @@ class Asking:
 
     def _ask(self) -> None:
         try:
-            self.result = request_key(Channel(self._theirs))
+            self.result = request_key(Channel(self._theirs), SimulatedAttester())
         except PliniusError as error:
             self.result = error
 
     def challenge(self) -> tuple[bytes, bytes]:
         """Challenges it, and returns its public key and what the release is bound to."""
-        challenge = Challenge(secrets.token_bytes(16), secrets.token_bytes(32))
+        challenge = Challenge(secrets.token_bytes(16), secrets.token_bytes(32), KEMS[0])
         self.channel.send(challenge)
         answer = self.channel.receive(FromEnclave)
         assert isinstance(answer, Evidence)
@@ -67,7 +68,7 @@ def key() -> Key:
 
 def test_an_honest_release_arrives(key: Key) -> None:
     asking = Asking()
-    asking.channel.send(KeyRelease(seal_key(key, *asking.challenge())))
+    asking.channel.send(KeyRelease(seal_key(key, KEMS[0], *asking.challenge())))
     result = asking.outcome()
     assert isinstance(result, Grant)
     assert result.key.id == key.id
@@ -76,20 +77,20 @@ def test_an_honest_release_arrives(key: Key) -> None:
 def test_a_key_sealed_to_another_enclave_does_not_open(key: Key, public_key: bytes) -> None:
     asking = Asking()
     _, bound = asking.challenge()
-    asking.channel.send(KeyRelease(seal_key(key, public_key, bound)))
+    asking.channel.send(KeyRelease(seal_key(key, KEMS[0], public_key, bound)))
     assert isinstance(asking.outcome(), ProvisioningError)
 
 
 def test_a_key_sealed_in_another_session_does_not_open(key: Key) -> None:
     asking = Asking()
     its_key, bound = asking.challenge()
-    asking.channel.send(KeyRelease(seal_key(key, its_key, bytes(len(bound)))))
+    asking.channel.send(KeyRelease(seal_key(key, KEMS[0], its_key, bytes(len(bound)))))
     assert isinstance(asking.outcome(), ProvisioningError)
 
 
 def test_a_replayed_release_does_not_open(key: Key) -> None:
     earlier = Asking()
-    release = KeyRelease(seal_key(key, *earlier.challenge()))
+    release = KeyRelease(seal_key(key, KEMS[0], *earlier.challenge()))
     earlier.channel.send(release)
     assert isinstance(earlier.outcome(), Grant)
     later = Asking()
@@ -101,7 +102,7 @@ def test_a_replayed_release_does_not_open(key: Key) -> None:
 def test_a_changed_release_does_not_open(key: Key) -> None:
     def answer_to(change: Callable[[bytearray], bytes | bytearray]) -> object:
         asking = Asking()
-        asking.channel.send(KeyRelease(bytes(change(bytearray(seal_key(key, *asking.challenge()))))))
+        asking.channel.send(KeyRelease(bytes(change(bytearray(seal_key(key, KEMS[0], *asking.challenge()))))))
         return asking.outcome()
 
     def flipped(at: int) -> Callable[[bytearray], bytearray]:

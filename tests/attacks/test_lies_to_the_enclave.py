@@ -12,7 +12,7 @@ import pytest
 from hostile import GARBAGE, HALF, HUGE, bound_to, talk_to
 from inside import Command
 from jobs import Job
-from plinius.attest.release import seal_key
+from plinius.attest.release import KEMS, seal_key
 from plinius.enclave import main as enclave
 from plinius.host import child
 from plinius.host.files import opened
@@ -42,7 +42,7 @@ def test_an_enclave_process_that_gets_garbage_ends(trained_files: Job, content: 
     with opened(
         *(str(path) for path in (trained_files.pool, trained_files.data, trained_files.cfg)), create_pool=False
     ) as f:
-        process = child.start_enclave(f)
+        process = child.start_enclave(f, "simulated")
         try:
             process.channel._socket.sendall(content)
             process.channel._socket.shutdown(socket.SHUT_WR)
@@ -71,11 +71,13 @@ class Host:
 
     def release_the_key(self) -> None:
         assert isinstance(self.channel.receive(FromEnclave), KeyRequest)
-        challenge = Challenge(bytes(16), bytes(32))
+        challenge = Challenge(bytes(16), bytes(32), KEMS[0])
         self.channel.send(challenge)
         answer = self.channel.receive(FromEnclave)
         assert isinstance(answer, Evidence)
-        self.channel.send(KeyRelease(seal_key(self._key, answer.public_key, bound_to(challenge, answer.public_key))))
+        self.channel.send(
+            KeyRelease(seal_key(self._key, KEMS[0], answer.public_key, bound_to(challenge, answer.public_key)))
+        )
 
     def until(self, *kinds: type[Message]) -> Message:
         while (message := self.channel.receive(FromEnclave)) is not None:
@@ -91,7 +93,7 @@ def commanded(job: Job, command: Train | Infer | None = None, **options: int | N
     descriptors = {"pool": os.O_RDWR, "data": os.O_RDONLY, "cfg": os.O_RDONLY}
     fds = {name: os.open(getattr(job, name), flags) for name, flags in descriptors.items()}
     try:
-        with talk_to(enclave.serve, **fds) as (channel, raw):
+        with talk_to(enclave.serve, **fds, tee="simulated") as (channel, raw):
             channel.send(command or Train("cfg", "data", "pool", **asked))
             yield Host(job, channel, raw)
     finally:
@@ -138,7 +140,7 @@ def test_an_end_while_the_enclave_asks_for_its_key(trained_files: Job, when: typ
     with commanded(trained_files) as host:
         host.until(KeyRequest)
         if when is Evidence:
-            host.channel.send(Challenge(bytes(16), bytes(32)))
+            host.channel.send(Challenge(bytes(16), bytes(32), KEMS[0]))
             host.until(Evidence)
     assert trained_files.pool.read_bytes() == before
 

@@ -35,7 +35,7 @@ def with_enclave(inside: Command, monkeypatch: pytest.MonkeyPatch, job: Job) -> 
             with raw:
                 script(Channel(raw), raw)
 
-        monkeypatch.setattr(supervisor, "start_enclave", lambda _: start_thread(serve))
+        monkeypatch.setattr(supervisor, "start_enclave", lambda *_: start_thread(serve))
         return line_of(12, inside(*job.train("--restarts", 0)))
 
     return run
@@ -52,7 +52,7 @@ def test_an_enclave_that_ends_within_a_message_has_died(with_enclave: Callable[[
 
 
 def test_an_enclave_may_not_send_what_is_the_owners(with_enclave: Callable[[Script], str]) -> None:
-    for message in (KeyRelease(b"k"), Challenge(b"s", b"n"), Stop()):
+    for message in (KeyRelease(b"k"), Challenge(b"s", b"n", "x25519"), Stop()):
         line = with_enclave(lambda channel, _, message=message: channel.send(message))
         assert line.startswith("refused a message: ")
 

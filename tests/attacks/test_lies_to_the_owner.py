@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hostile import GARBAGE, HALF, HUGE, bound_to, talk_to
 from plinius.attest import simulated
-from plinius.attest.simulated import SimulatedEvidence
+from plinius.attest.release import KEMS, RecipientKey
+from plinius.attest.simulated import SimulatedAttester, SimulatedEvidence
 from plinius.owner import main as owner
 from plinius.wire import (
     PROTOCOL_VERSION,
@@ -36,6 +36,11 @@ def challenged(key: Path) -> Iterator[tuple[Channel, Challenge]]:
         yield channel, challenge
 
 
+def honest(challenge: Challenge, vouched_for: bytes, sent: bytes) -> Evidence:
+    """Evidence that vouches for a key, and the key that is sent with it."""
+    return Evidence(challenge.session, SimulatedAttester().attest(bound_to(challenge, vouched_for), b""), sent)
+
+
 def refusal(channel: Channel) -> str:
     """The class of the owner's refusal, after which it says no more."""
     answer = channel.receive(FromOwner)
@@ -47,13 +52,13 @@ def refusal(channel: Channel) -> str:
 def test_honest_evidence_gets_the_key(files: Path, public_key: bytes) -> None:
     """By the same steps as in the tests below."""
     with challenged(files / "job.key") as (channel, challenge):
-        channel.send(Evidence(simulated.attest(bound_to(challenge, public_key)), public_key))
+        channel.send(honest(challenge, public_key, public_key))
         assert isinstance(channel.receive(FromOwner), KeyRelease)
 
 
 def test_evidence_of_another_session_is_refused(files: Path, public_key: bytes) -> None:
     with challenged(files / "job.key") as (channel, challenge):
-        earlier = Evidence(simulated.attest(bound_to(challenge, public_key)), public_key)
+        earlier = honest(challenge, public_key, public_key)
         channel.send(earlier)
         assert isinstance(channel.receive(FromOwner), KeyRelease)
     with challenged(files / "job.key") as (channel, challenge):
@@ -62,9 +67,9 @@ def test_evidence_of_another_session_is_refused(files: Path, public_key: bytes) 
 
 
 def test_another_public_key_than_the_evidence_vouches_for_is_refused(files: Path, public_key: bytes) -> None:
-    hosts_own = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    hosts_own = RecipientKey(KEMS[0]).public
     with challenged(files / "job.key") as (channel, challenge):
-        channel.send(Evidence(simulated.attest(bound_to(challenge, public_key)), hosts_own))
+        channel.send(honest(challenge, public_key, hosts_own))
         assert refusal(channel) == "EvidenceError"
 
 
@@ -72,7 +77,7 @@ def test_another_measurement_is_refused(files: Path, public_key: bytes) -> None:
     other_code = bytes([simulated.measurement()[0] ^ 1]) + simulated.measurement()[1:]
     with challenged(files / "job.key") as (channel, challenge):
         claims = SimulatedEvidence(other_code, bound_to(challenge, public_key))
-        channel.send(Evidence(msgspec.msgpack.encode(claims), public_key))
+        channel.send(Evidence(challenge.session, msgspec.msgpack.encode(claims), public_key))
         assert refusal(channel) == "PolicyError"
 
 
@@ -80,14 +85,14 @@ def test_another_measurement_is_refused(files: Path, public_key: bytes) -> None:
 def test_a_malformed_public_key_is_refused(files: Path, malformed: bytes) -> None:
     """Points of small order among them: with those, what is sealed could be opened by anybody."""
     with challenged(files / "job.key") as (channel, challenge):
-        channel.send(Evidence(simulated.attest(bound_to(challenge, malformed)), malformed))
+        channel.send(honest(challenge, malformed, malformed))
         assert refusal(channel) == "EvidenceError"
 
 
 @pytest.mark.parametrize("evidence", [b"", b"\xff", msgspec.msgpack.encode([b"m"]), msgspec.msgpack.encode([1, 2])])
 def test_malformed_evidence_is_refused(files: Path, public_key: bytes, evidence: bytes) -> None:
-    with challenged(files / "job.key") as (channel, _):
-        channel.send(Evidence(evidence, public_key))
+    with challenged(files / "job.key") as (channel, challenge):
+        channel.send(Evidence(challenge.session, evidence, public_key))
         assert refusal(channel) == "EvidenceError"
 
 
@@ -117,5 +122,5 @@ def test_garbage_and_an_early_end_leave_the_owner_silent(
 
 def test_evidence_before_the_challenge_is_refused(files: Path, public_key: bytes) -> None:
     with talk_to(owner.serve, key=str(files / "job.key"), reveal=()) as (channel, _):
-        channel.send(Evidence(simulated.attest(b"x"), public_key))
+        channel.send(Evidence(b"s", b"x", public_key))
         assert refusal(channel) == "EnclaveError"

@@ -20,12 +20,16 @@ MESSAGES: list[wire.Message] = [
     wire.Train("net.cfg", "data", "pool", 10, None, 3, None),
     wire.Infer("net.cfg", "data", "pool", 2),
     wire.Stop(),
-    wire.KeyRequest(1, "simulated"),
-    wire.Challenge(b"s" * 16, b"n" * 32),
-    wire.Evidence(b"e", b"k" * 32),
+    wire.KeyRequest(1, "simulated", b"m" * 32, b"i"),
+    wire.ManifestRequest("job"),
+    wire.Manifest(b"signed"),
+    wire.TrainManifest(b"signed", "d", "p"),
+    wire.Sealed(b"s" * 16, 7, b"box"),
+    wire.Challenge(b"s" * 16, b"n" * 32, "x25519", b"c", b"s" * 64),
+    wire.Evidence(b"s" * 16, b"e", b"k" * 32),
     wire.KeyRelease(b"sealed"),
     wire.Refusal("PolicyError", "no"),
-    wire.PoolOpened("emulated PM", "process crash"),
+    wire.PoolOpened("emulated PM", "process crash", "simulated"),
     wire.Loading(1, 2),
     wire.Started(4, 10, 1, True, 256),
     wire.Progress(5, 5, 0.1, 0.01, 2.5),
@@ -62,7 +66,7 @@ def refusal(ends: tuple[wire.Channel, socket.socket], content: bytes, expected: 
 
 def test_every_message_arrives(ends: tuple[wire.Channel, socket.socket]) -> None:
     channel, other = ends
-    every = wire.ToEnclave | wire.FromEnclave | wire.ToOwner | wire.FromOwner
+    every = wire.ToEnclave | wire.FromEnclave | wire.ToBroker | wire.FromBroker
     assert {type(message) for message in MESSAGES} == set(get_args(every))
     for message in MESSAGES:
         wire.Channel(other).send(message)

@@ -1,73 +1,150 @@
-"""Sealing a job key to one enclave: HPKE (RFC 9180) with X25519, HKDF-SHA256 and AES-256-GCM."""
+"""Releasing a job key to one enclave: sealed with HPKE (RFC 9180) to the key that its evidence vouches for."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
 
 from plinius.errors import ConfigError, EvidenceError, ProvisioningError
+from plinius.mirror.manifest import AnchoredHead
 from plinius.seal import Key
 
-_SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-_PURPOSE: Final = b"plinius key release 1"
-
 REVEALABLE: Final = frozenset(("loss", "accuracy"))
+SESSION_KEY_BYTES: Final = 32
+
+_PURPOSE: Final = b"plinius key release 2"
+_MLKEM_PUBLIC_BYTES: Final = 1184  # FIPS 203, table 3: ML-KEM-768
+_LENGTH: Final = struct.Struct("<I")
+
+
+class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What is released beside the key.
+
+    Attributes:
+        reveal: What the enclave may tell the host beside sizes, steps and timing: of `REVEALABLE`.
+        session_key: Seals what enclave and broker say to each other from now on; empty where there is no broker.
+        anchor: ``none``, ``broker`` or ``tpm``: who knows how new the pool's newest generation is.
+        anchor_every: It follows every so many generations.
+        head: What the broker's anchor knows; None: nothing yet.
+    """
+
+    reveal: list[str] = []
+    session_key: bytes = b""
+    anchor: str = "none"
+    anchor_every: int = 1
+    head: AnchoredHead | None = None
 
 
 class Grant(NamedTuple):
-    """What an owner releases to an enclave.
-
-    Attributes:
-        key: The job's key.
-        reveal: What the enclave may tell the host beside sizes, steps and timing: of `REVEALABLE`.
-    """
+    """A key that was released, and on what terms."""
 
     key: Key
-    reveal: frozenset[str]
+    terms: Terms
+
+    @property
+    def reveal(self) -> frozenset[str]:
+        """What the enclave may tell the host."""
+        return REVEALABLE.intersection(self.terms.reveal)
 
 
-def seal_key(key: Key, public_key: bytes, bound: bytes, reveal: Collection[str] = ()) -> bytes:
-    """Seals a key, and what may be revealed, to an enclave's HPKE key.
+class RecipientKey:
+    """The enclave's key pair for one release. The private half never leaves the enclave.
+
+    Args:
+        kem: ``x25519``, or ``mlkem768-x25519``, which a quantum computer does not open either.
+
+    Raises:
+        ProvisioningError: There is no such KEM.
+    """
+
+    def __init__(self, kem: str) -> None:
+        if kem not in _SUITES:
+            raise ProvisioningError(f"there is no key encapsulation {kem!r}; this release has {', '.join(_SUITES)}")
+        self._kem = kem
+        self._x25519 = X25519PrivateKey.generate()
+        self._mlkem = MLKEM768PrivateKey.generate() if kem != "x25519" else None
+
+    @property
+    def public(self) -> bytes:
+        """The public half: for the hybrid, ML-KEM's encapsulation key and then X25519's."""
+        mlkem = self._mlkem.public_key().public_bytes_raw() if self._mlkem else b""
+        return mlkem + self._x25519.public_key().public_bytes_raw()
+
+    def open(self, sealed_key: bytes, bound: bytes) -> Grant:
+        """Opens a released key. The library returns it once as Python bytes: docs/design.md says what becomes of them.
+
+        Args:
+            sealed_key: What `seal_key` returned.
+            bound: The report data of the evidence.
+
+        Raises:
+            ProvisioningError: It was not sealed to this enclave in this session, or is no key.
+        """
+        private: Any = MLKEM768X25519PrivateKey(self._mlkem, self._x25519) if self._mlkem else self._x25519
+        content = bytearray()
+        try:
+            content += _SUITES[self._kem].decrypt(sealed_key, private, info=_PURPOSE + bound)
+            (length,) = _LENGTH.unpack_from(content)
+            terms = msgspec.msgpack.decode(content[_LENGTH.size : _LENGTH.size + length], type=Terms)
+            return Grant(Key.parse(content[_LENGTH.size + length :]), terms)
+        except (InvalidTag, ValueError, ConfigError, struct.error, msgspec.MsgspecError):
+            raise ProvisioningError(
+                "the released key does not open: it was changed, or sealed to another enclave"
+            ) from None
+        finally:
+            content[:] = bytes(len(content))
+
+
+def seal_key(key: Key, kem: str, public_key: bytes, bound: bytes, terms: Terms | Collection[str] = ()) -> bytes:
+    """Seals a key, and on what terms it is released, to an enclave.
 
     Args:
         key: What is released.
-        public_key: The enclave's X25519 key, 32 bytes, which its evidence vouches for.
+        kem: How: see `RecipientKey`.
+        public_key: The enclave's, which its evidence vouches for.
         bound: The report data of the evidence: it ties the key to this session.
-        reveal: What the enclave may tell the host; the host has no say in it.
+        terms: Or only what may be revealed.
 
     Raises:
         EvidenceError: The public key is malformed.
     """
+    terms = terms if isinstance(terms, Terms) else Terms(sorted(terms))
+    head = msgspec.msgpack.encode(terms)
     text = key.core.expose()
-    grant = bytearray(",".join(sorted(reveal)).encode() + b"\n") + text
+    content = bytearray(_LENGTH.pack(len(head)) + head) + text
     try:
-        recipient = X25519PublicKey.from_public_bytes(public_key)
-        return _SUITE.encrypt(grant, recipient, info=_PURPOSE + bound)
-    except ValueError as error:  # not 32 bytes, or a point of small order
+        return _SUITES[kem].encrypt(content, _recipient(kem, public_key), info=_PURPOSE + bound)
+    except ValueError as error:  # of another length, or a point of small order
         raise EvidenceError(f"the enclave's public key is malformed: {error}") from None
     finally:
         text[:] = bytes(len(text))
-        grant[:] = bytes(len(grant))
+        content[:] = bytes(len(content))
 
 
-def open_key(sealed_key: bytes, private_key: X25519PrivateKey, bound: bytes) -> Grant:
-    """Opens a released key. The library returns it once as Python bytes, which cannot be wiped: see docs/design.md.
+def _recipient(kem: str, public_key: bytes) -> Any:
+    if kem == "x25519":
+        return X25519PublicKey.from_public_bytes(public_key)
+    mlkem = MLKEM768PublicKey.from_public_bytes(public_key[:_MLKEM_PUBLIC_BYTES])
+    return MLKEM768X25519PublicKey(mlkem, X25519PublicKey.from_public_bytes(public_key[_MLKEM_PUBLIC_BYTES:]))
 
-    Raises:
-        ProvisioningError: It was not sealed to this enclave in this session, or is no key.
-    """
-    grant = bytearray()
-    try:
-        grant += _SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound)
-        reveal, _, text = grant.partition(b"\n")
-        return Grant(Key.parse(text), REVEALABLE & frozenset(reveal.decode().split(",")))
-    except (InvalidTag, ValueError, ConfigError):
-        raise ProvisioningError(
-            "the released key does not open: it was changed, or sealed to another enclave"
-        ) from None
-    finally:
-        grant[:] = bytes(len(grant))
+
+_SUITES: Final = {
+    "mlkem768-x25519": Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
+    "x25519": Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
+}
+KEMS: Final = tuple(_SUITES)
+"""The first is the default."""

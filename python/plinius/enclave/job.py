@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from plinius.attest.manifest import JobManifest
 from plinius.attest.release import Grant
 from plinius.darknet.cfg import Config
 from plinius.darknet.training import MIRROR_NAME, digest
 from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror import Facts, read_facts
 from plinius.pool import Pool
-from plinius.wire import Train
+from plinius.wire import Train, TrainManifest
 
 _DEFAULT_SEED: Final = 1
 _MAX_STEPS: Final = 1 << 40
@@ -37,6 +38,7 @@ class Job:
         data_name: What error messages call the data set.
         facts: What identifies the job, sealed into its mirror.
         known: The facts that the pool holds already; empty for a new job.
+        data_id: The data set that the owner's manifest names; None: whichever it began with.
     """
 
     config: Config
@@ -49,6 +51,7 @@ class Job:
     data_name: str
     facts: Facts
     known: Facts
+    data_id: str | None = None
 
     @classmethod
     def decide(cls, asked: Train, cfg: bytes, config: Config, pool: Pool, grant: Grant) -> Job:
@@ -70,12 +73,28 @@ class Job:
         facts: Facts = {"cfg": digest(cfg), **options}
         return cls(config, steps, every, keep, seed, threads, "loss" in grant.reveal, asked.data_name, facts, known)
 
+    @classmethod
+    def ordered(cls, it: JobManifest, asked: TrainManifest, config: Config, pool: Pool, grant: Grant) -> Job:
+        """Takes every option from the owner's manifest.
+
+        Raises:
+            ConfigError: The pool holds another job.
+            IntegrityError: The key is not the job's, or the pool was changed.
+        """
+        names = (it.cfg_name, asked.data_name, asked.pool_name)
+        job = cls.decide(Train(*names, it.steps, it.every, it.seed, it.threads, it.keep), it.cfg, config, pool, grant)
+        job_id = it.job_id.hex()
+        _refuse_difference(job.known, "job", job_id, f"the manifest is not of the job in {pool.path}")
+        return replace(job, facts={**job.facts, "job": job_id}, data_id=it.data)
+
     def bound_to(self, data_id: str) -> Job:
         """The same job with its data set among its facts.
 
         Raises:
-            ConfigError: The job in the pool was started on other data.
+            ConfigError: The job in the pool was started on other data, or the owner's manifest names another.
         """
+        if self.data_id not in (None, data_id):
+            raise ConfigError(f"{self.data_name} is the data set {data_id}, the manifest names {self.data_id}")
         _refuse_difference(
             self.known,
             "data",

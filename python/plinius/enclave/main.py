@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import select
 import socket
 import sys
 import traceback
@@ -16,7 +15,7 @@ from typing import Final
 
 from plinius import process
 from plinius.errors import ConfigError, PliniusError
-from plinius.wire import Channel, Failed, Infer, Message, Notice, PoolOpened, Stop, Train
+from plinius.wire import Channel, Command, Failed, Infer, Message, Notice, Train, TrainManifest
 
 _MAX_CFG_BYTES: Final = 1 << 20
 
@@ -42,8 +41,8 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _serve(channel: Channel, options: argparse.Namespace) -> None:
-    command = channel.receive(Train | Infer)
-    if not isinstance(command, Train | Infer):
+    command = channel.receive(Command)
+    if not isinstance(command, Command):
         return
     # The framework is loaded before the key arrives: from then on nothing new is.
     run = _load(command, channel)
@@ -51,38 +50,31 @@ def _serve(channel: Channel, options: argparse.Namespace) -> None:
     channel.send(run(options))
 
 
-def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namespace], Message]:
+def _load(command: Train | Infer | TrainManifest, channel: Channel) -> Callable[[argparse.Namespace], Message]:
     """Imports what the command needs; what it returns asks for the key and runs the command."""
-    import torch  # noqa: PLC0415 (2 s: after the process is hardened, and not for its --help)
+    import torch  # noqa: F401, PLC0415 (2 s: after the process is hardened, and not for its --help)
 
-    from plinius.darknet.cfg import parse  # noqa: PLC0415
-    from plinius.enclave.inference import infer  # noqa: PLC0415
-    from plinius.enclave.job import Job, decide_threads  # noqa: PLC0415
-    from plinius.enclave.provisioning import request_key  # noqa: PLC0415
-    from plinius.enclave.trainer import train  # noqa: PLC0415
-    from plinius.pool import Pool  # noqa: PLC0415
+    from plinius.attest.attesters import open_attester  # noqa: PLC0415
+    from plinius.enclave import commands  # noqa: PLC0415
 
     def run(options: argparse.Namespace) -> Message:
+        work = commands.Work(channel, open_attester(options.tee), options.pool, options.data)
+        if isinstance(command, TrainManifest):
+            return commands.train_manifest(work, command)
         cfg = _read_whole(options.cfg, command.cfg_name)
-        config = parse(cfg, command.cfg_name)
-        grant = request_key(channel)
-        with Pool.from_descriptor(options.pool, command.pool_name) as pool:
-            channel.send(PoolOpened(pool.medium, pool.durability))
-            if isinstance(command, Infer):
-                torch.set_num_threads(decide_threads(command.threads, {}))
-                return infer(config, cfg, pool, grant, (options.data, command.data_name), channel.send)
-            _tell_what_is_not_applied(channel, config.not_applied)
-            job = Job.decide(command, cfg, config, pool, grant)
-            torch.set_num_threads(job.threads)
-            return train(job, pool, grant.key, options.data, channel.send, lambda: _stop_requested(channel))
+        if isinstance(command, Infer):
+            return commands.infer(work, command, cfg)
+        return commands.train(work, command, cfg)
 
     return run
 
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The enclave process; `plinius train` starts it.")
-    for name in ("parent", "channel", "pool", "data", "cfg"):
+    for name in ("parent", "channel", "pool", "data"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--cfg", type=int, help="not needed for a manifest, which holds it")
+    parser.add_argument("--tee", default="simulated")
     return parser.parse_args()
 
 
@@ -92,20 +84,6 @@ def _read_whole(descriptor: int, name: str) -> bytes:
     if len(content) > _MAX_CFG_BYTES:
         raise ConfigError(f"a cfg has at most {_MAX_CFG_BYTES} bytes", path=name)
     return content
-
-
-def _stop_requested(channel: Channel) -> bool:
-    readable, _, _ = select.select([channel], [], [], 0)
-    if not readable:
-        return False
-    # The host says nothing but Stop; that it is gone ends the training as well.
-    channel.receive(Stop)
-    return True
-
-
-def _tell_what_is_not_applied(channel: Channel, keys: tuple[str, ...]) -> None:
-    if keys:
-        channel.send(Notice(f"read from the cfg, not applied (data augmentation): {', '.join(keys)}"))
 
 
 def _as_notices(channel: Channel) -> Callable[..., None]:

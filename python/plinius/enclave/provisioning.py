@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-from plinius.attest import simulated
-from plinius.attest.release import Grant, open_key
+from plinius.attest.claims import Attester
+from plinius.attest.manifest import JobManifest, digest, parse
+from plinius.attest.release import Grant, RecipientKey
+from plinius.attest.report import report_data
+from plinius.attest.signing import challenge_content, check_signature, release_content
+from plinius.enclave.anchoring import BrokerAnchor
 from plinius.errors import ProvisioningError, named
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
 
 _Answer = TypeVar("_Answer", Challenge, KeyRelease)
 
 
-def request_key(channel: Channel) -> Grant:
-    """Asks the owner, through the host, for the job's key and what may be revealed.
+class Ordered(NamedTuple):
+    """What the host hands over, parsed: what is to run, and the digest of what was signed."""
+
+    manifest: JobManifest
+    digest: bytes
+
+    @classmethod
+    def read(cls, signed: bytes) -> Ordered:
+        """Reads a signed manifest.
+
+        Raises:
+            EvidenceError: It is malformed, or was changed.
+        """
+        return cls(parse(signed), digest(signed))
+
+
+def request_key(channel: Channel, attester: Attester) -> Grant:
+    """Asks the owner on this machine for the job's key and what may be revealed.
 
     Raises:
-        PliniusError: The owner refuses, or what arrives does not open.
+        PliniusError: She refuses, or what arrives does not open.
     """
-    channel.send(KeyRequest(PROTOCOL_VERSION, simulated.TEE))
-    challenge = _expect(channel, Challenge)
-    private_key = X25519PrivateKey.generate()
-    public_key = private_key.public_key().public_bytes_raw()
-    bound = simulated.report_data(challenge.session, challenge.nonce, public_key)
-    channel.send(Evidence(simulated.attest(bound), public_key))
-    return open_key(_expect(channel, KeyRelease).sealed_key, private_key, bound)
+    grant, _ = _exchange(channel, attester, None)
+    return grant
+
+
+def request_ordered_key(channel: Channel, attester: Attester, ordered: Ordered) -> tuple[Grant, BrokerAnchor | None]:
+    """Asks the broker, through the host, for the key of a manifest's job, and confirms that it arrived.
+
+    Returns:
+        The key, and its broker as the job's freshness anchor, where that is what the owner wants.
+
+    Raises:
+        PliniusError: The broker refuses, or what arrives does not open, or was not signed by the manifest's owner.
+    """
+    grant, session = _exchange(channel, attester, ordered)
+    anchor = BrokerAnchor.begin(channel, session, grant.terms)
+    return grant, anchor if grant.terms.anchor == "broker" else None
+
+
+def _exchange(channel: Channel, attester: Attester, ordered: Ordered | None) -> tuple[Grant, bytes]:
+    manifest, owner = (ordered.digest, ordered.manifest.owner) if ordered else (b"", b"")
+    channel.send(KeyRequest(PROTOCOL_VERSION, attester.tee, manifest, attester.introduce()))
+    asked = _expect(channel, Challenge)
+    if ordered is not None:
+        content = challenge_content(asked.session, asked.nonce, asked.kem, asked.credential, manifest)
+        check_signature(owner, content, asked.signature, "the challenge")
+    recipient = RecipientKey(asked.kem)
+    bound = report_data(asked.session, asked.nonce, recipient.public, owner, manifest)
+    channel.send(Evidence(asked.session, attester.attest(bound, asked.credential), recipient.public))
+    released = _expect(channel, KeyRelease)
+    if ordered is not None:
+        # Anybody can seal something to a public key: only the owner's signature says that it is her key.
+        check_signature(owner, release_content(bound, released.sealed_key), released.signature, "the release")
+    return recipient.open(released.sealed_key, bound), asked.session
 
 
 def _expect(channel: Channel, kind: type[_Answer]) -> _Answer:

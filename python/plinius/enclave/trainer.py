@@ -9,20 +9,30 @@ from plinius.darknet.training import MIRROR_NAME, Training, check_images
 from plinius.dataset import SealedDataset, batch_indices
 from plinius.enclave.job import Job
 from plinius.mirror import Mirror
+from plinius.mirror.anchoring import Anchor
 from plinius.pool import Pool
 from plinius.seal import Key
 from plinius.wire import Loading, Message, Progress, Started, Trained
 
 
 def train(
-    job: Job, pool: Pool, key: Key, data_fd: int, report: Callable[[Message], None], stop: Callable[[], bool]
+    job: Job,
+    pool: Pool,
+    key: Key,
+    data_fd: int,
+    report: Callable[[Message], None],
+    stop: Callable[[], bool],
+    anchor: Anchor | None = None,
 ) -> Trained:
     """Trains until the job's last step, or until `stop` says so; every step that is reported durable is durable."""
     data = SealedDataset(pool, key, data_fd, name=job.data_name, progress=lambda *counts: report(Loading(*counts)))
     check_images(job.config, data.header.image_shape)
     job = job.bound_to(data.id)
     training = Training.start(job.config, job.seed)
-    mirror = Mirror(pool, key, name=MIRROR_NAME, every=job.every, keep=job.keep, facts=job.facts, **training.state)
+    state = training.state
+    mirror = Mirror(
+        pool, key, name=MIRROR_NAME, every=job.every, keep=job.keep, facts=job.facts, anchor=anchor, **state
+    )
 
     restored = mirror.restore()  # mirror in
     job.expect(mirror.restored_facts)

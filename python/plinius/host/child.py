@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from plinius.host.files import Files
 from plinius.wire import Channel
@@ -17,6 +18,20 @@ from plinius.wire import Channel
 # PASSIVE: OpenMP threads that spin while they wait take the cores from everybody else on the machine; on two shared
 # cores a training step then took five times as long.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "LC_ALL": "C.UTF-8", "PATH": os.defpath}
+
+
+class Peer(Protocol):
+    """Whoever answers the enclave's questions about its key."""
+
+    @property
+    def channel(self) -> Channel:
+        """Where it is asked."""
+
+    def end(self) -> object:
+        """Asks nothing more."""
+
+    def kill(self) -> None:
+        """Ends it at once."""
 
 
 @dataclass
@@ -35,6 +50,10 @@ class Child:
             self.process.kill()
             return self.process.wait()
 
+    def kill(self) -> None:
+        """Kills the process; `end` waits for it."""
+        self.process.kill()
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -48,16 +67,18 @@ class Owner:
     key_path: str
     reveal: tuple[str, ...]
 
+    def start(self) -> Child:
+        """Starts the owner process, which alone opens the key file."""
+        options = [f"--key={self.key_path}", *(f"--reveal={it}" for it in self.reveal)]
+        return _start("plinius.owner.main", options, ())
 
-def start_enclave(files: Files) -> Child:
-    """Starts the enclave process."""
-    descriptors = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
-    return _start("plinius.enclave.main", [f"--{name}={fd}" for name, fd in descriptors.items()], descriptors.values())
 
-
-def start_owner(owner: Owner) -> Child:
-    """Starts the owner process, which alone opens the key file."""
-    return _start("plinius.owner.main", [f"--key={owner.key_path}", *(f"--reveal={it}" for it in owner.reveal)], ())
+def start_enclave(files: Files, tee: str) -> Child:
+    """Starts the enclave process, which proves itself with that TEE."""
+    named = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
+    descriptors = {name: fd for name, fd in named.items() if fd is not None}
+    options = [f"--tee={tee}", *(f"--{name}={fd}" for name, fd in descriptors.items())]
+    return _start("plinius.enclave.main", options, descriptors.values())
 
 
 def _start(module: str, options: list[str], descriptors: object) -> Child:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+from plinius.endpoint import Endpoint
 from plinius.errors import EnclaveError
+from plinius.files import shown_name
+from plinius.host.broker_link import BrokerLink, Relay
 from plinius.host.child import Owner
 from plinius.host.files import opened
-from plinius.host.supervisor import Supervisor
+from plinius.host.supervisor import Supervisor, View
 from plinius.host.view import JsonView, TerminalView
-from plinius.wire import Infer, Inferred, Train, Trained
+from plinius.wire import Infer, Inferred, Notice, Train, Trained, TrainManifest
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,53 @@ def train(paths: Paths, command: Train, *, reveal: tuple[str, ...], restarts: in
     """
     shown = JsonView() if json else TerminalView(paths.pool)
     with opened(paths.pool, paths.data, paths.cfg, create_pool=True) as files, shown as view:
-        supervisor = Supervisor(files, Owner(paths.key, reveal), view, restarts)
-        outcome = supervisor.run(command)
-        if json:
-            view(outcome)
+        return _train(
+            Supervisor(files, Owner(paths.key, reveal).start, view, restarts), command, view if json else None
+        )
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a job with a manifest runs: the job as its broker calls it, and this machine's files.
+
+    Attributes:
+        job: Its name at the broker.
+        pool: The pool.
+        data: The sealed data set.
+        tee: What the enclave proves itself with.
+    """
+
+    job: str
+    pool: str
+    data: str
+    tee: str
+
+
+def train_for_broker(
+    site: Site, broker: Endpoint, certificate: str | None, *, restarts: int, json: bool
+) -> TrainingResult:
+    """Trains what the manifest of a broker's job says.
+
+    Raises:
+        PliniusError: What the enclave or the broker reported.
+    """
+    shown = JsonView() if json else TerminalView(site.pool)
+    with opened(site.pool, site.data, None, create_pool=True) as files, shown as view:
+        link = BrokerLink(broker, certificate, lambda text: view(Notice(text)))
+        try:
+            command = TrainManifest(link.manifest(site.job), shown_name(site.data), shown_name(site.pool))
+            supervisor = Supervisor(files, lambda: Relay(link.relay()), view, restarts, site.tee)
+            return _train(supervisor, command, view if json else None)
+        finally:
+            link.close()
+
+
+def _train(supervisor: Supervisor, command: Train | TrainManifest, view: View | None) -> TrainingResult:
+    outcome = supervisor.run(command)
     if not isinstance(outcome, Trained):
         raise EnclaveError("the enclave answered another question")
+    if view is not None:
+        view(outcome)
     return TrainingResult(outcome.step, outcome.steps, supervisor.stopped_by)
 
 
@@ -64,10 +108,10 @@ def infer(paths: Paths, command: Infer, *, quiet: bool) -> Inferred:
     owner = Owner(paths.key, ("accuracy",))  # it is what the user asks for
     with opened(paths.pool, paths.data, paths.cfg, create_pool=False) as files:
         if quiet:
-            outcome = Supervisor(files, owner, lambda _: None, restarts=0).run(command)
+            outcome = Supervisor(files, owner.start, lambda _: None, restarts=0).run(command)
         else:
             with TerminalView(paths.pool) as view:
-                outcome = Supervisor(files, owner, view, restarts=0).run(command)
+                outcome = Supervisor(files, owner.start, view, restarts=0).run(command)
     if not isinstance(outcome, Inferred):
         raise EnclaveError("the enclave answered another question")
     return outcome

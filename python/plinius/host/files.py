@@ -15,36 +15,43 @@ from plinius.files import sync_folder
 
 @dataclass(frozen=True)
 class Files:
-    """Descriptors of pool (read and write), data and cfg (read)."""
+    """Descriptors of pool (read and write), data and cfg (read); a job with a manifest needs no cfg."""
 
     pool: int
     data: int
-    cfg: int
+    cfg: int | None
 
 
 @contextmanager
-def opened(pool: str, data: str, cfg: str, *, create_pool: bool) -> Iterator[Files]:
+def opened(pool: str, data: str, cfg: str | None, *, create_pool: bool) -> Iterator[Files]:
     """Opens the three files.
 
     Args:
         pool: Created empty if there is none and `create_pool` says so, and then removed again if it stays empty.
         data: The sealed data set.
-        cfg: The network.
+        cfg: The network; None: a manifest holds it.
         create_pool: Whether a new pool may be made.
 
     Raises:
         ConfigError: One of them is missing, not a regular file, or not permitted; or the pool is needed and empty.
     """
     with ExitStack() as stack:
-        cfg_fd = _open(cfg, os.O_RDONLY, "the cfg")
-        stack.callback(os.close, cfg_fd)
-        data_fd = _open(data, os.O_RDONLY, "the sealed data set")
-        stack.callback(os.close, data_fd)
+        cfg_fd = None if cfg is None else stack.enter_context(_reading(cfg, "the cfg"))
+        data_fd = stack.enter_context(_reading(data, "the sealed data set"))
         is_new = create_pool and not os.path.lexists(pool)
         pool_fd = stack.enter_context(_created(pool) if is_new else _existing(pool))
         if not create_pool and os.fstat(pool_fd).st_size == 0:
             raise ConfigError("this pool is empty; run: plinius train", path=pool)
         yield Files(pool_fd, data_fd, cfg_fd)
+
+
+@contextmanager
+def _reading(path: str, what: str) -> Iterator[int]:
+    descriptor = _open(path, os.O_RDONLY, what)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -10,22 +10,21 @@ from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 from plinius.errors import EnclaveError, named
-from plinius.host.child import Child, Owner, start_enclave, start_owner
+from plinius.host.child import Child, Peer, start_enclave
 from plinius.host.files import Files
 from plinius.wire import (
-    Evidence,
+    Command,
     Failed,
     FromEnclave,
     FromOwner,
     Infer,
     Inferred,
     KeyRelease,
-    KeyRequest,
     Message,
     Notice,
     Refusal,
     Stop,
-    Train,
+    ToOwner,
     Trained,
 )
 
@@ -38,19 +37,22 @@ class Supervisor:
 
     Args:
         files: What the enclave works on.
-        owner: Handed to the owner process.
+        start_owner: Starts what answers the enclave: a process on this machine, or the line to a broker.
         view: Receives what the enclave reports.
         restarts: How often an enclave that died is started again.
+        tee: What the enclave proves itself with.
     """
 
-    def __init__(self, files: Files, owner: Owner, view: View, restarts: int) -> None:
-        self._files, self._owner = files, owner
+    def __init__(
+        self, files: Files, start_owner: Callable[[], Peer], view: View, restarts: int, tee: str = "simulated"
+    ) -> None:
+        self._files, self._start_owner, self._tee = files, start_owner, tee
         self._view, self._restarts = view, restarts
         self.stopped_by: signal.Signals | None = None
         self._provisioned = False
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def run(self, command: Train | Infer) -> Message:
+    def run(self, command: Command) -> Message:
         """Runs the command to its end.
 
         Returns:
@@ -61,7 +63,7 @@ class Supervisor:
             EnclaveError: The enclave died more often than it may be restarted.
         """
         # An inference has nothing to make durable: the first Ctrl-C ends it.
-        with self._clean_stop() if isinstance(command, Train) else nullcontext():
+        with self._clean_stop() if not isinstance(command, Infer) else nullcontext():
             for left in range(self._restarts, -1, -1):
                 outcome, status = self._attempt(command)
                 if isinstance(outcome, Failed):
@@ -77,26 +79,26 @@ class Supervisor:
             "run the same command to go on"
         )
 
-    def _attempt(self, command: Train | Infer) -> tuple[Message | None, int]:
+    def _attempt(self, command: Command) -> tuple[Message | None, int]:
         """Runs one enclave to its end; it is surely gone when this returns."""
-        owner, enclave = start_owner(self._owner), start_enclave(self._files)
+        owner, enclave = self._start_owner(), start_enclave(self._files, self._tee)
         self._provisioned = False
         try:
             with suppress(EnclaveError):  # it died already: its exit status says so
                 enclave.channel.send(command)
             outcome = self._relay(enclave, owner)
         except BaseException:
-            enclave.process.kill()
-            owner.process.kill()
+            enclave.kill()
+            owner.kill()
             raise
         finally:
             owner.end()
             status = enclave.end()
         return outcome, status
 
-    def _relay(self, enclave: Child, owner: Child) -> Message | None:
+    def _relay(self, enclave: Child, owner: Peer) -> Message | None:
         """Passes messages on until the enclave has a result or is gone."""
-        handlers: dict[object, Callable[[Child, Child], tuple[Message | None, bool]]] = {
+        handlers: dict[object, Callable[[Child, Peer], tuple[Message | None, bool]]] = {
             enclave.channel: self._from_enclave,
             owner.channel: self._from_owner,
             self._wake_reader: self._from_user,
@@ -112,9 +114,9 @@ class Supervisor:
                     elif not going_on:
                         return outcome
 
-    def _from_enclave(self, enclave: Child, owner: Child) -> tuple[Message | None, bool]:
+    def _from_enclave(self, enclave: Child, owner: Peer) -> tuple[Message | None, bool]:
         message = enclave.channel.receive(FromEnclave)
-        if isinstance(message, KeyRequest | Evidence):
+        if isinstance(message, ToOwner):
             with suppress(EnclaveError):  # an owner that is gone is seen on its own channel
                 owner.channel.send(message)
             return None, True
@@ -123,7 +125,7 @@ class Supervisor:
         self._view(message)
         return None, True
 
-    def _from_owner(self, enclave: Child, owner: Child) -> tuple[None, bool]:
+    def _from_owner(self, enclave: Child, owner: Peer) -> tuple[None, bool]:
         message = owner.channel.receive(FromOwner)
         if message is None and self._provisioned:
             return None, False
@@ -136,7 +138,7 @@ class Supervisor:
                 self._pass_on_stop(enclave)
         return None, message is not None
 
-    def _from_user(self, enclave: Child, _: Child) -> tuple[None, bool]:
+    def _from_user(self, enclave: Child, _: Peer) -> tuple[None, bool]:
         os.read(self._wake_reader, 1)
         self._view(Notice("stopping after the running step; press Ctrl-C again to stop at once"))
         with suppress(EnclaveError):

@@ -79,10 +79,9 @@ class TerminalView:
     def __call__(self, message: wire.Message) -> None:
         """Shows one message."""
         match message:
-            case wire.PoolOpened(medium=medium, durability=durability):
-                self._say(
-                    f"pool {self._pool} on {medium}: survives {durability}; simulated TEE, no hardware protection"
-                )
+            case wire.PoolOpened(medium=medium, durability=durability, tee=tee):
+                protection = "simulated TEE, no hardware protection" if tee == "simulated" else f"TEE: {tee}"
+                self._say(f"pool {self._pool} on {medium}: survives {durability}; {protection}")
             case wire.Loading(done=done, total=total):
                 self._show("records", done, total, "")
             case wire.Started(step=step, steps=steps, every=every, resumed=resumed, records=records):

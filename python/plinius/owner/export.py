@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 from plinius.darknet import parse, weights
 from plinius.darknet.model import restore_model
 from plinius.errors import ConfigError
-from plinius.files import new_file
+from plinius.files import new_file, read_small
 from plinius.mirror import RollbackWarning
 from plinius.pool import Pool
 from plinius.seal import Key
@@ -43,7 +42,7 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str, step: int 
     if not Path(pool_path).is_file() or Path(pool_path).stat().st_size == 0:
         raise ConfigError("there is no pool, or an empty one", path=pool_path)
     key = Key.load(key_path)
-    cfg = _read_cfg(cfg_path)
+    cfg = read_cfg(cfg_path)
     config = parse(cfg, cfg_path)
     with Pool(pool_path) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", RollbackWarning)  # the command says it in words
@@ -59,13 +58,10 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str, step: int 
     return exported
 
 
-def _read_cfg(path: str) -> bytes:
-    try:
-        # Non-blocking, so that a named pipe cannot hang us.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 (descriptor)
-            content = file.read(_MAX_CFG_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read the cfg: {error.strerror}", path=path) from None
-    if len(content) > _MAX_CFG_BYTES:
-        raise ConfigError(f"a cfg has at most {_MAX_CFG_BYTES} bytes", path=path)
-    return content
+def read_cfg(path: str) -> bytes:
+    """Reads a network's description.
+
+    Raises:
+        ConfigError: It cannot be read, or is far too long.
+    """
+    return read_small(path, _MAX_CFG_BYTES, "the cfg")

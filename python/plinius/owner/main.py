@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hmac
 import secrets
 import socket
 from collections.abc import Collection
@@ -10,13 +11,14 @@ from typing import Final
 
 from plinius import process
 from plinius.attest import simulated
-from plinius.attest.release import REVEALABLE, seal_key
-from plinius.errors import AttestationError, PliniusError
+from plinius.attest.release import KEMS, REVEALABLE, seal_key
+from plinius.attest.report import report_data
+from plinius.errors import AttestationError, EvidenceError, PliniusError, PolicyError
 from plinius.seal import Key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
 
-_SESSION_BYTES: Final = 16
-_NONCE_BYTES: Final = 32
+SESSION_BYTES: Final = 16
+NONCE_BYTES: Final = 32
 
 
 def main() -> None:
@@ -51,17 +53,21 @@ def release_key(channel: Channel, request: KeyRequest, key_path: str, reveal: Co
         AttestationError: The evidence is not accepted.
         ConfigError: The key file cannot be used.
     """
-    if (request.protocol, request.tee) != (PROTOCOL_VERSION, simulated.TEE):
-        raise AttestationError(f"no key for protocol {request.protocol} and TEE {request.tee!r}")
-    challenge = Challenge(secrets.token_bytes(_SESSION_BYTES), secrets.token_bytes(_NONCE_BYTES))
+    if (request.protocol, request.tee, request.manifest) != (PROTOCOL_VERSION, simulated.TEE, b""):
+        raise AttestationError(f"no key for protocol {request.protocol}, TEE {request.tee!r} and a manifest here")
+    challenge = Challenge(secrets.token_bytes(SESSION_BYTES), secrets.token_bytes(NONCE_BYTES), KEMS[0])
     channel.send(challenge)
     answer = channel.receive(Evidence)
     if not isinstance(answer, Evidence):
         raise AttestationError("the enclave sent no evidence")
-    bound = simulated.report_data(challenge.session, challenge.nonce, answer.public_key)
+    bound = report_data(challenge.session, challenge.nonce, answer.public_key, b"", b"")
     # The user started owner, host and enclave on one machine herself: a TEE that is simulated is what she asked for.
-    simulated.verify_insecurely(answer.evidence, bound)
-    channel.send(KeyRelease(seal_key(Key.load(key_path), answer.public_key, bound, reveal)))
+    claims = simulated.verify_insecurely(answer.evidence)
+    if not hmac.compare_digest(claims.report_data, bound):
+        raise EvidenceError("the evidence belongs to another session or key: it was replayed or relayed")
+    if not hmac.compare_digest(claims.measurements["code"], simulated.measurement()):
+        raise PolicyError("the enclave runs other code than the plinius installed here", field="measurement")
+    channel.send(KeyRelease(seal_key(Key.load(key_path), challenge.kem, answer.public_key, bound, reveal)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""What the host can ask of the enclave: each asks for the key, opens the pool, and runs."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from plinius.attest.claims import Attester
+from plinius.darknet.cfg import Config, parse
+from plinius.enclave import inference
+from plinius.enclave.job import Job, decide_threads
+from plinius.enclave.provisioning import Ordered, request_key, request_ordered_key
+from plinius.enclave.trainer import train as run_training
+from plinius.pool import Pool
+from plinius.wire import Channel, Infer, Inferred, Notice, PoolOpened, Stop, Train, Trained, TrainManifest
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the host handed over beside a command.
+
+    Attributes:
+        channel: To the host.
+        attester: What the enclave proves itself with.
+        pool_fd: The pool.
+        data_fd: The sealed data set.
+    """
+
+    channel: Channel
+    attester: Attester
+    pool_fd: int
+    data_fd: int
+
+    @contextmanager
+    def pool(self, name: str) -> Iterator[Pool]:
+        """Opens the pool, and tells the host what its medium survives."""
+        with Pool.from_descriptor(self.pool_fd, name) as pool:
+            self.channel.send(PoolOpened(pool.medium, pool.durability, self.attester.tee))
+            yield pool
+
+    def stop_requested(self) -> bool:
+        """Whether the host wants a clean stop; that it is gone ends the training as well."""
+        readable, _, _ = select.select([self.channel], [], [], 0)
+        if not readable:
+            return False
+        self.channel.receive(Stop)
+        return True
+
+    def tell_what_is_not_applied(self, config: Config) -> None:
+        """Says which keys of the cfg are read and have no effect."""
+        if config.not_applied:
+            text = f"read from the cfg, not applied (data augmentation): {', '.join(config.not_applied)}"
+            self.channel.send(Notice(text))
+
+
+def train(work: Work, command: Train, cfg: bytes) -> Trained:
+    """Trains what the host's user asks for, with the key of the owner on this machine."""
+    config = parse(cfg, command.cfg_name)
+    grant = request_key(work.channel, work.attester)
+    with work.pool(command.pool_name) as pool:
+        work.tell_what_is_not_applied(config)
+        job = Job.decide(command, cfg, config, pool, grant)
+        torch.set_num_threads(job.threads)
+        return run_training(job, pool, grant.key, work.data_fd, work.channel.send, work.stop_requested)
+
+
+def train_manifest(work: Work, command: TrainManifest) -> Trained:
+    """Trains what the owner's manifest says, with the key from her broker."""
+    ordered = Ordered.read(command.manifest)
+    manifest = ordered.manifest
+    config = parse(manifest.cfg, manifest.cfg_name)
+    grant, anchor = request_ordered_key(work.channel, work.attester, ordered)
+    with work.pool(command.pool_name) as pool:
+        work.tell_what_is_not_applied(config)
+        job = Job.ordered(manifest, command, config, pool, grant)
+        torch.set_num_threads(job.threads)
+
+        def stop() -> bool:
+            return (anchor is not None and anchor.stop_requested) or work.stop_requested()
+
+        return run_training(job, pool, grant.key, work.data_fd, work.channel.send, stop, anchor)
+
+
+def infer(work: Work, command: Infer, cfg: bytes) -> Inferred:
+    """Classifies the data with the model in the pool."""
+    config = parse(cfg, command.cfg_name)
+    grant = request_key(work.channel, work.attester)
+    with work.pool(command.pool_name) as pool:
+        torch.set_num_threads(decide_threads(command.threads, {}))
+        return inference.infer(config, cfg, pool, grant, (work.data_fd, command.data_name), work.channel.send)

@@ -1,0 +1,185 @@
+"""The broker: whom it gives a key, what it remembers, and that a kill makes it forget nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brokers import POLICY, Desk, Enclave, head
+from plinius.attest.session import Confirm, Denied, Done
+from plinius.errors import EvidenceError
+from plinius.wire import Challenge, KeyRelease, Manifest, ManifestRequest, Refusal, Sealed
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "broker.sqlite")
+
+
+def error_of(answer: object) -> str:
+    assert isinstance(answer, Refusal | Denied)
+    return answer.error
+
+
+def test_an_honest_enclave_gets_the_key_and_the_terms(desk: Desk) -> None:
+    enclave = Enclave(desk).confirmed()
+    assert enclave.grant is not None
+    assert enclave.grant.key.id == desk.key.id
+    assert enclave.grant.reveal == {"loss"}
+    assert (enclave.grant.terms.anchor, enclave.grant.terms.anchor_every, enclave.grant.terms.head) == (
+        "broker",
+        1,
+        None,
+    )
+    assert desk.events() == ["released", "confirmed"]
+
+
+def test_the_manifest_is_given_to_anybody_by_its_name(desk: Desk) -> None:
+    assert desk.broker.answer(ManifestRequest("job")) == Manifest(desk.job.signed)
+    assert error_of(desk.broker.answer(ManifestRequest("jobs"))) == "ProvisioningError"
+
+
+def test_a_head_is_moved_by_compare_and_swap(desk: Desk) -> None:
+    enclave = Enclave(desk).confirmed()
+    assert enclave.advance(None, head(1)) == Done()
+    assert enclave.advance(None, head(1)) == Done(), "repeating an equal one succeeds"
+    assert error_of(enclave.advance(None, head(2))) == "RollbackError"
+    assert enclave.advance(head(1), head(2)) == Done()
+    assert error_of(enclave.advance(head(1), head(3))) == "RollbackError"
+    assert desk.store.head(desk.job.manifest.job_id) == head(2)
+
+
+def test_the_next_enclave_learns_the_head(desk: Desk) -> None:
+    Enclave(desk).confirmed().advance(None, head(7, 3))
+    grant = Enclave(desk).confirmed().grant
+    assert grant is not None
+    assert grant.terms.head == head(7, 3)
+
+
+@pytest.mark.parametrize(
+    "new", [head(1), head(2, 1, b"x" * 32), head(3, 1)], ids=["older", "another of this version", "older epoch"]
+)
+@pytest.mark.parametrize("going_back", [False, True])
+def test_a_head_does_not_go_back(desk: Desk, new: Any, going_back: bool) -> None:
+    enclave = Enclave(desk).confirmed()
+    enclave.advance(None, head(2, 2))
+    assert error_of(enclave.advance(head(2, 2), new, going_back=going_back)) == "PolicyError"
+    assert desk.store.head(desk.job.manifest.job_id) == head(2, 2)
+
+
+def test_a_head_goes_back_where_the_owner_wants_it_and_that_is_noted(desk: Desk) -> None:
+    Enclave(desk).confirmed().advance(None, head(5))
+    desk.with_policy(POLICY + "going_back = true\n")
+    enclave = Enclave(desk).confirmed()
+    back = head(5, 2, b"older" + bytes(27))
+    assert error_of(enclave.advance(head(5), head(4))) == "RollbackError", "not by itself"
+    assert enclave.advance(head(5), back, going_back=True) == Done()
+    assert desk.events()[-1] == "went back"
+
+
+def test_without_an_anchor_nothing_is_anchored(desk: Desk) -> None:
+    desk.with_policy(POLICY.replace('anchor = "broker"', 'anchor = "none"'))
+    assert error_of(Enclave(desk).confirmed().advance(None, head(1))) == "PolicyError"
+
+
+def test_a_second_enclave_of_the_job_ends_the_first(desk: Desk) -> None:
+    first = Enclave(desk).confirmed()
+    first.advance(None, head(1))
+    second = Enclave(desk).confirmed()
+    assert error_of(first.advance(head(1), head(2))) == "RollbackError"
+    assert second.advance(head(1), head(2)) == Done()
+
+
+def test_an_enclave_that_never_confirmed_cannot_anchor(desk: Desk) -> None:
+    enclave = Enclave(desk)
+    enclave.released()
+    assert error_of(enclave.advance(None, head(1))) == "EvidenceError"
+
+
+class TestAfterAKill:
+    """Everything but the database is gone."""
+
+    def test_a_head_is_still_known(self, desk: Desk) -> None:
+        Enclave(desk).confirmed().advance(None, head(3))
+        desk.start()
+        assert error_of(Enclave(desk).confirmed().advance(None, head(1))) == "RollbackError"
+
+    def test_a_session_goes_on(self, desk: Desk) -> None:
+        enclave = Enclave(desk).confirmed()
+        enclave.advance(None, head(1))
+        desk.start()
+        assert enclave.advance(head(1), head(2)) == Done()
+
+    def test_a_challenge_can_still_be_answered_once(self, desk: Desk) -> None:
+        enclave = Enclave(desk)
+        enclave.challenged()
+        desk.start()
+        evidence = enclave.evidence()
+        assert isinstance(enclave.present(evidence), KeyRelease)
+        desk.start()
+        assert error_of(enclave.present(evidence)) == "EvidenceError"
+
+    def test_an_answer_that_was_lost_is_given_again_and_done_once(self, desk: Desk) -> None:
+        enclave = Enclave(desk).confirmed()
+        asked = enclave.session.seal(Confirm())
+        first = desk.broker.answer(asked)
+        desk.start()
+        assert desk.broker.answer(asked) == first
+        assert isinstance(first, Sealed)
+        assert desk.events().count("confirmed") == 2
+
+
+class TestTheAuditLog:
+    def test_every_changed_field_is_seen(self, desk: Desk) -> None:
+        Enclave(desk).confirmed().advance(None, head(1))
+        assert len(list(desk.store.audit())) == 3
+        for column, value in {
+            "at_ns": 1,
+            "job": "other",
+            "event": "refused",
+            "detail": "",
+            "digest": bytes(32),
+        }.items():
+            with sqlite3.connect(desk.path) as database:
+                (before,) = database.execute(f"SELECT {column} FROM audit WHERE number = 2").fetchone()  # noqa: S608
+                database.execute(f"UPDATE audit SET {column} = ? WHERE number = 2", (value,))  # noqa: S608
+            with pytest.raises(EvidenceError, match="entry 2"):
+                list(desk.store.audit())
+            with sqlite3.connect(desk.path) as database:
+                database.execute(f"UPDATE audit SET {column} = ? WHERE number = 2", (before,))  # noqa: S608
+        assert len(list(desk.store.audit())) == 3
+
+    def test_a_missing_entry_is_seen(self, desk: Desk) -> None:
+        Enclave(desk).confirmed().advance(None, head(1))
+        with sqlite3.connect(desk.path) as database:
+            database.execute("DELETE FROM audit WHERE number = 2")
+        with pytest.raises(EvidenceError, match="entry 3"):
+            list(desk.store.audit())
+
+    def test_a_refusal_says_why(self, desk: Desk) -> None:
+        enclave = Enclave(desk)
+        enclave.challenged()
+        enclave.present(enclave.evidence(b"x" * 32))
+        (entry,) = desk.store.audit()
+        assert (entry.event, entry.job) == ("refused", "job")
+        assert "another session" in entry.detail
+
+
+def test_challenges_that_nobody_answers_do_not_pile_up(desk: Desk) -> None:
+    for _ in range(5):
+        Enclave(desk).challenged()
+    desk.now_ns += 61_000_000_000
+    Enclave(desk).challenged()
+    with sqlite3.connect(desk.path) as database:
+        assert database.execute("SELECT count(*) FROM sessions").fetchone() == (1,)
+
+
+def test_an_unknown_manifest_or_protocol_gets_no_challenge(desk: Desk) -> None:
+    enclave = Enclave(desk)
+    assert isinstance(enclave.request(), Challenge)
+    assert error_of(enclave.request(manifest=bytes(32))) == "PolicyError"
+    assert error_of(enclave.request(manifest=b"")) == "PolicyError"
+    assert error_of(enclave.request(protocol=1)) == "AttestationError"
+    assert error_of(enclave.request(introduction=b"x")) == "EvidenceError"
