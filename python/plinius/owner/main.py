@@ -12,7 +12,7 @@ from plinius import process
 from plinius.attest import simulated
 from plinius.attest.release import REVEALABLE, seal_key
 from plinius.errors import AttestationError, PliniusError
-from plinius.seal import Key
+from plinius.owner.keyfile import load_key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
 
 _SESSION_BYTES: Final = 16
@@ -61,7 +61,7 @@ def release_key(channel: Channel, request: KeyRequest, key_path: str, reveal: Co
     bound = simulated.report_data(challenge.session, challenge.nonce, answer.public_key)
     # The user started owner, host and enclave on one machine herself: a TEE that is simulated is what she asked for.
     simulated.verify_insecurely(answer.evidence, bound)
-    channel.send(KeyRelease(seal_key(Key.load(key_path), answer.public_key, bound, reveal)))
+    channel.send(KeyRelease(seal_key(load_key(key_path, passphrase=None), answer.public_key, bound, reveal)))
 
 
 if __name__ == "__main__":
