@@ -18,12 +18,14 @@ from plinius.owner.identity import Identity
 from plinius.owner.policy import Policy
 from plinius.owner.policy import parse as parse_policy
 from plinius.owner.store import Store
+from plinius.owner.verifiers import Endorsements
 from plinius.seal import Key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Evidence, KeyRelease, KeyRequest, Refusal, Sealed
 
 POLICY = """
 [[accept]]
 tee = "simulated-insecure"
+measurements.code = ["CODE"]
 
 [freshness]
 anchor = "broker"
@@ -33,7 +35,7 @@ evidence_max_age_s = 60
 
 
 def policy(text: str = POLICY) -> Policy:
-    return parse_policy(text.encode(), "policy.toml")
+    return parse_policy(text.replace("CODE", measurement().hex()).encode(), "policy.toml")
 
 
 def job_manifest(identity: Identity, **changes: Any) -> JobManifest:
@@ -79,7 +81,7 @@ class Desk:
     def __post_init__(self) -> None:
         manifest = job_manifest(self.identity)
         content = sign(self.identity, manifest)
-        self.job = Job(manifest, content, digest(content), policy(self.text), self.key)
+        self.job = Job(manifest, content, digest(content), policy(self.text), self.key, Endorsements())
         self.start()
 
     def start(self) -> None:

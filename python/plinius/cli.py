@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
-from plinius import broker_cli, errors, moving_cli
+from plinius import broker_cli, errors, moving_cli, owner_cli
 from plinius.files import harmless, shown_name
 
 EXIT_CODES: dict[type[errors.PliniusError], int] = {
@@ -45,6 +45,7 @@ app = App(
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
 Cfg = Annotated[str, Parameter(help="Darknet's description of the network (.cfg).")]
+Identity = Annotated[str | None, Parameter(help="A file with the age identity that unlocks the key file.")]
 KeyFile = Annotated[str, Parameter(help="The job's key file, see: plinius keygen.")]
 PoolFile = Annotated[str, Parameter(help="The pool. On /dev/shm: emulated PM, lost with the machine.")]
 DataFile = Annotated[str, Parameter(help="A sealed data set, see: plinius seal.")]
@@ -54,26 +55,7 @@ Restarts = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
 @app.command
-def keygen(path: str, /, *, cipher: str = "aes-128-gcm") -> None:
-    """Make a new key file, readable by you only.
-
-    Keep a copy: without it nothing that was sealed can be opened. An existing file is never overwritten.
-
-    Args:
-        path: The key file to make.
-        cipher: aes-128-gcm (as in the paper), aes-192-gcm or aes-256-gcm.
-    """
-    from plinius import process
-    from plinius.seal import Key
-
-    process.leave_no_traces()
-    key = Key.generate(cipher)
-    key.save(path)
-    _say(f"wrote {path}: {key.cipher}, key id {key.id}")
-
-
-@app.command
-def seal(*, key: KeyFile, images: str, labels: str, output: str, json: Json = False) -> None:
+def seal(*, key: KeyFile, images: str, labels: str, output: str, identity: Identity = None, json: Json = False) -> None:
     """Pack images and labels into one sealed file that only enclaves with the key can read.
 
     Args:
@@ -82,11 +64,13 @@ def seal(*, key: KeyFile, images: str, labels: str, output: str, json: Json = Fa
         output: The sealed data set to make.
     """
     from plinius import process
+    from plinius.owner.keyfile import load_key
     from plinius.owner.pack import seal_idx
 
     process.leave_no_traces()
+    opened = load_key(key, identity=identity)
     with _bar("sealing", quiet=json) as progress:
-        header = seal_idx(images, labels, key, output, progress)
+        header = seal_idx(images, labels, opened, output, progress)
     facts = {"path": output, "id": header.id.hex(), "records": header.count, "key_id": header.key_id.hex()}
     _answer(json, facts, f"wrote {output}: {header.count} records, data set {facts['id']}, key {facts['key_id']}")
 
@@ -174,7 +158,15 @@ def infer(
 
 @app.command
 def export(
-    cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, output: str, step: int | None = None, json: Json = False
+    cfg: Cfg,
+    /,
+    *,
+    pool: PoolFile,
+    key: KeyFile,
+    output: str,
+    step: int | None = None,
+    identity: Identity = None,
+    json: Json = False,
 ) -> None:
     """Write the trained model of a pool, in the clear, to a file that is readable by you only.
 
@@ -188,7 +180,7 @@ def export(
     from plinius.owner.export import export as run
 
     process.leave_no_traces()
-    exported = run(cfg, pool, key, output, step)
+    exported = run(cfg, pool, key, output, step, identity)
     _answer(json, {"path": output, "step": exported}, f"wrote {output}: the model after step {exported}")
 
 
@@ -214,8 +206,18 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
     _answer(json, facts, "\n".join(map(harmless, explain(facts))))
 
 
-owners = (broker_cli.manifest, broker_cli.broker, broker_cli.audit)
-for command in (*owners, broker_cli.host, moving_cli.move, moving_cli.drain, moving_cli.fetch):
+for command in (
+    owner_cli.keygen,
+    owner_cli.policy,
+    owner_cli.verify,
+    broker_cli.manifest,
+    broker_cli.broker,
+    broker_cli.audit,
+    broker_cli.host,
+    moving_cli.move,
+    moving_cli.drain,
+    moving_cli.fetch,
+):
     app.command(command)
 app.command("plinius.bench.commands:app", name="bench")
 

@@ -66,6 +66,42 @@ def read_start(path: str, length: int, what: str) -> bytes:
         raise ConfigError(f"cannot read {what}: {reason(error)}", path=path) from None
 
 
+def read_private(path: str, what: str, limit: int) -> bytearray:
+    """Reads a file of secrets, which only its owner may open, into memory that the caller can and must wipe.
+
+    Args:
+        path: The file.
+        what: What errors call it.
+        limit: A longer one is something else.
+
+    Raises:
+        ConfigError: It cannot be read, others may read it, or it is too long.
+    """
+    content = bytearray(limit)
+    try:
+        # Non-blocking, so that a named pipe cannot hang us.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            mode = os.fstat(descriptor).st_mode
+            length = os.readv(descriptor, [content])
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise ConfigError(f"cannot read the {what}: {reason(error)}", path=path) from None
+    wrong = f"others may read this {what}; run: chmod 600 {path}" if mode & 0o077 else ""
+    wrong = wrong or (f"this is no {what}: it is too long" if length == limit else "")
+    if wrong:
+        wipe(content)
+        raise ConfigError(wrong, path=path)
+    del content[length:]
+    return content
+
+
+def wipe(secret: bytearray) -> None:
+    """Overwrites a secret in place."""
+    secret[:] = bytes(len(secret))
+
+
 def sync_folder(folder: str) -> None:
     """Makes the names in a folder durable."""
     with _opened_folder(folder) as descriptor:

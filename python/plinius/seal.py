@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 
 from plinius import _core
 from plinius.errors import ConfigError
-from plinius.files import new_file, reason
+from plinius.files import new_file, read_private, wipe
 
 CIPHERS: Final = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
 
@@ -52,24 +52,7 @@ class Key:
             ConfigError: There is no such file, it is not a key, or others may read it.
         """
         name = os.fspath(path)
-        text = bytearray(_MAX_FILE_BYTES)
-        try:
-            # Non-blocking, so that a named pipe cannot hang us.
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                mode = os.fstat(descriptor).st_mode
-                length = os.readv(descriptor, [text])
-            finally:
-                os.close(descriptor)
-        except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
-            raise ConfigError(f"cannot read the key file: {reason(error)}", path=name) from None
-        if mode & 0o077:
-            text[:] = bytes(len(text))
-            raise ConfigError(f"others may read this key file; run: chmod 600 {name}", path=name)
-        if length == _MAX_FILE_BYTES:
-            text[:] = bytes(len(text))
-            raise ConfigError("this is not a key: it is too long", path=name)
-        del text[length:]
+        text = read_private(name, "key file", _MAX_FILE_BYTES)
         try:
             return cls.parse(text)
         except ConfigError as error:
@@ -86,7 +69,7 @@ class Key:
             with new_file(os.fspath(path)) as file:
                 file.write(text)
         finally:
-            text[:] = bytes(len(text))
+            wipe(text)
 
     @property
     def id(self) -> str:

@@ -31,8 +31,9 @@ from plinius.errors import (
 )
 from plinius.mirror.manifest import AnchoredHead
 from plinius.owner import verifiers
+from plinius.owner.appraisal import appraise, require
 from plinius.owner.identity import Identity
-from plinius.owner.policy import Policy, require
+from plinius.owner.policy import Policy
 from plinius.owner.store import CHALLENGED, CONFIRMED, ENDED, RELEASED, Asked, SessionRecord, Store
 from plinius.seal import Key
 from plinius.wire import (
@@ -65,6 +66,7 @@ class Job:
         digest: Of that.
         policy: Who gets the key.
         key: The key.
+        endorsements: What the owner has of platforms' vendors, for evidence that brings none.
     """
 
     manifest: JobManifest
@@ -72,6 +74,7 @@ class Job:
     digest: bytes
     policy: Policy
     key: Key
+    endorsements: verifiers.Endorsements
 
 
 class Broker:
@@ -158,10 +161,11 @@ class Broker:
         if now_ns - record.issued_ns > job.policy.freshness.evidence_max_age_s * _NS:
             raise EvidenceError("the challenge was answered too late: its nonce is stale")
         bound = report_data(record.name, asked.nonce, request.public_key, self._identity.public, job.digest)
-        claims = verifiers.verify(asked, request.evidence, datetime.fromtimestamp(now_ns / _NS, UTC), job.policy)
+        at = datetime.fromtimestamp(now_ns / _NS, UTC)
+        claims = verifiers.verify(asked, request.evidence, at, job.policy.roots(), job.endorsements)
         if not hmac.compare_digest(claims.report_data, bound):
             raise EvidenceError("the evidence belongs to another session, key or manifest: it was replayed or relayed")
-        require(job.policy, claims)
+        require(appraise(job.policy, claims))
         code = claims.measurements.get("code")
         if code is not None and not hmac.compare_digest(code, job.manifest.code):
             raise PolicyError(

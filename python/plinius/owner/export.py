@@ -11,14 +11,16 @@ from plinius.darknet.model import restore_model
 from plinius.errors import ConfigError
 from plinius.files import new_file, read_small
 from plinius.mirror import RollbackWarning
+from plinius.owner.keyfile import load_key
 from plinius.pool import Pool
-from plinius.seal import Key
 
 FORMATS: Final = (".weights", ".safetensors")
 _MAX_CFG_BYTES: Final = 1 << 20
 
 
-def export(cfg_path: str, pool_path: str, key_path: str, output: str, step: int | None = None) -> int:
+def export(
+    cfg_path: str, pool_path: str, key_path: str, output: str, step: int | None = None, identity: str | None = None
+) -> int:
     """Writes the model to a file.
 
     Args:
@@ -27,6 +29,7 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str, step: int 
         key_path: The job's key file.
         output: ``.weights`` (Darknet) or ``.safetensors``; an existing file is not overwritten.
         step: Of a generation that the pool keeps; None is the newest.
+        identity: A file with the age identity that unlocks the key file.
 
     Returns:
         The step that the model has behind it.
@@ -41,7 +44,7 @@ def export(cfg_path: str, pool_path: str, key_path: str, output: str, step: int 
         raise ConfigError("this file exists; name another, or remove it first", path=output)
     if not Path(pool_path).is_file() or Path(pool_path).stat().st_size == 0:
         raise ConfigError("there is no pool, or an empty one", path=pool_path)
-    key = Key.load(key_path)
+    key = load_key(key_path, identity=identity)
     cfg = read_cfg(cfg_path)
     config = parse(cfg, cfg_path)
     with Pool(pool_path) as pool, warnings.catch_warnings():

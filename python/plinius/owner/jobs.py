@@ -17,12 +17,15 @@ from plinius.errors import ConfigError, EvidenceError
 from plinius.files import read_small
 from plinius.owner.broker import Job
 from plinius.owner.identity import Identity
+from plinius.owner.keyfile import load_key
 from plinius.owner.policy import parse as parse_policy
-from plinius.seal import Key
+from plinius.owner.verifiers import Endorsements
 
 MANIFEST, POLICY, KEY = "manifest", "policy.toml", "job.key"
+COLLATERAL, CERTIFICATES, REVOCATIONS = "collateral.json", ("vcek.der", "ask.der", "ark.der"), "revocations.der"
 _JOB_ID_BYTES: Final = 16
 _MAX_POLICY_BYTES: Final = 1 << 20
+_MAX_ENDORSEMENT_BYTES: Final = 1 << 20
 
 
 def make_manifest(
@@ -98,6 +101,9 @@ def read_manifest(path: str) -> tuple[JobManifest, bytes]:
 def load_jobs(folder: str, identity: Identity) -> dict[str, Job]:
     """Reads all jobs: ``folder/JOB/`` with ``manifest``, ``policy.toml`` and ``job.key``.
 
+    There may be vendors' statements too, for evidence that brings none: ``collateral.json`` (SGX, TDX), ``vcek.der``,
+    ``ask.der``, ``ark.der`` and ``revocations.der`` (SEV-SNP).
+
     Raises:
         ConfigError: There is none, or a file of one is missing, malformed or another owner's.
     """
@@ -123,5 +129,17 @@ def _load(folder: str, name: str, identity: Identity) -> Job:
         raise ConfigError(f"this manifest is of the job {manifest.job!r}; name the folder like that", path=path)
     policy_path = os.path.join(folder, POLICY)  # noqa: PTH118
     policy = parse_policy(read_small(policy_path, _MAX_POLICY_BYTES, "the policy"), policy_path)
-    key = Key.load(os.path.join(folder, KEY))  # noqa: PTH118
-    return Job(manifest, content, digest(content), policy, key)
+    key = load_key(os.path.join(folder, KEY))  # noqa: PTH118
+    return Job(manifest, content, digest(content), policy, key, _endorsements(folder))
+
+
+def _endorsements(folder: str) -> Endorsements:
+    """What the owner has put there of the vendors' statements; most evidence brings its own."""
+
+    def optional(name: str) -> bytes:
+        path = os.path.join(folder, name)  # noqa: PTH118
+        return read_small(path, _MAX_ENDORSEMENT_BYTES, "the vendor's statement") if os.path.exists(path) else b""  # noqa: PTH110
+
+    certificates = tuple(filter(None, map(optional, CERTIFICATES)))
+    collateral = optional(COLLATERAL).decode(errors="replace")  # what is no text is no JSON either, and refused
+    return Endorsements(collateral, certificates, optional(REVOCATIONS))

@@ -14,7 +14,7 @@ from plinius.attest import simulated
 from plinius.attest.release import KEMS, REVEALABLE, seal_key
 from plinius.attest.report import report_data
 from plinius.errors import AttestationError, EvidenceError, PliniusError, PolicyError
-from plinius.seal import Key
+from plinius.owner.keyfile import load_key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
 
 SESSION_BYTES: Final = 16
@@ -67,7 +67,9 @@ def release_key(channel: Channel, request: KeyRequest, key_path: str, reveal: Co
         raise EvidenceError("the evidence belongs to another session or key: it was replayed or relayed")
     if not hmac.compare_digest(claims.measurements["code"], simulated.measurement()):
         raise PolicyError("the enclave runs other code than the plinius installed here", field="measurement")
-    channel.send(KeyRelease(seal_key(Key.load(key_path), challenge.kem, answer.public_key, bound, reveal)))
+    channel.send(
+        KeyRelease(seal_key(load_key(key_path, passphrase=None), challenge.kem, answer.public_key, bound, reveal))
+    )
 
 
 if __name__ == "__main__":

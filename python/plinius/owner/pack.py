@@ -10,20 +10,19 @@ from plinius.seal import Key
 _IMAGE_NDIM = 3
 
 
-def seal_idx(images_path: str, labels_path: str, key_path: str, output: str, progress: Progress | None) -> Header:
+def seal_idx(images_path: str, labels_path: str, key: Key, output: str, progress: Progress | None) -> Header:
     """Seals a pair of IDX files.
 
     Args:
         images_path: ``[count, height, width]``; sealed with one channel.
         labels_path: ``[count]``.
-        key_path: The job's key file.
+        key: The job's key.
         output: The file to make.
         progress: Called after each block.
 
     Raises:
         ConfigError: A file cannot be used, or the two do not fit each other.
     """
-    key = Key.load(key_path)
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != _IMAGE_NDIM:
         raise ConfigError(f"images have three dimensions, these {images.ndim}; are these the labels?", path=images_path)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from typing import NamedTuple
 
-from plinius.attest import simulated
+from plinius.attest import dcap, simulated, snp
 from plinius.attest.claims import Claims
 from plinius.errors import EvidenceError
-from plinius.owner.policy import Policy
 from plinius.owner.store import Asked
 
 
-def challenge(tee: str, introduction: bytes, secret: bytes) -> bytes:
+class Endorsements(NamedTuple):
+    """What vendors say of their platforms, as the owner fetched it.
+
+    Attributes:
+        collateral: Of SGX and TDX quotes: JSON.
+        certificates: Of SEV-SNP reports: VCEK, ASK and ARK, DER.
+        revocations: AMD's revocation list, DER.
+    """
+
+    collateral: str = ""
+    certificates: tuple[bytes, ...] = ()
+    revocations: bytes = b""
+
+
+def challenge(tee: str, introduction: bytes, secret: bytes) -> bytes:  # noqa: ARG001 (tpm2's)
     """What an enclave needs beside a nonce to make its evidence: nothing for most TEEs.
 
     Raises:
@@ -22,18 +37,29 @@ def challenge(tee: str, introduction: bytes, secret: bytes) -> bytes:
     return b""
 
 
-def verify(asked: Asked, evidence: bytes, at: datetime, policy: Policy) -> Claims:
+def verify(asked: Asked, evidence: bytes, at: datetime, roots: Collection[bytes], endorsements: Endorsements) -> Claims:
     """Verifies evidence, and says what it claims.
 
     Args:
         asked: What its session began with.
         evidence: In the TEE's own form.
         at: When certificates must be valid.
-        policy: Names the roots that are trusted.
+        roots: SHA-256 of the public keys of AMD roots that are trusted beside the known ones.
+        endorsements: The owner's, in the place of what the evidence brings.
 
     Raises:
         EvidenceError: It does not verify, or no verifier knows the TEE.
+        ConfigError: A package that is needed is not installed here.
     """
-    if asked.tee == simulated.TEE:
-        return simulated.verify_insecurely(evidence)
-    raise EvidenceError(f"this broker has no verifier for {asked.tee!r}")
+    if asked.tee in dcap.MEASUREMENTS:
+        claims = dcap.verify(evidence, at, collateral=endorsements.collateral)
+    elif asked.tee == snp.TEE:
+        given = (endorsements.certificates, endorsements.revocations)
+        claims = snp.verify(evidence, at, roots=roots, certificates=given[0], revocations=given[1])
+    elif asked.tee == simulated.TEE:
+        claims = simulated.verify_insecurely(evidence)
+    else:
+        raise EvidenceError(f"this broker has no verifier for {asked.tee!r}")
+    if claims.tee != asked.tee:
+        raise EvidenceError(f"the evidence is said to be from {asked.tee}, and is from {claims.tee}")
+    return claims

@@ -1,0 +1,215 @@
+"""The owner's policy: which enclaves get the key. A TOML file; what it does not name is refused."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from plinius.attest import dcap, snp
+from plinius.errors import ConfigError
+from plinius.files import reason
+
+SIMULATED: Final = "simulated-insecure"
+ROOT_BYTES: Final = 32
+_MAX_POLICY_BYTES: Final = 1 << 20
+
+# What each TEE measures, with its length in bytes.
+MEASUREMENTS: Final[dict[str, dict[str, int | None]]] = {
+    SIMULATED: {"code": 32},
+    "sgx": {**dcap.MEASUREMENTS["sgx"]},
+    "tdx": {**dcap.MEASUREMENTS["tdx"]},
+    "snp": {**snp.MEASUREMENTS},
+    "tpm2": {f"pcr{index}": None for index in range(24)},  # as long as the bank's hash
+}
+# One of these must be named: a policy that names no code would give the key to any.
+CODE: Final[dict[str, frozenset[str]]] = {
+    SIMULATED: frozenset(("code",)),
+    "sgx": frozenset(("mrenclave", "mrsigner")),
+    "tdx": frozenset(("mrtd",)),
+    "snp": frozenset(("measurement",)),
+    "tpm2": frozenset(MEASUREMENTS["tpm2"]),
+}
+NUMBERS: Final[dict[str, frozenset[str]]] = {**dcap.NUMBERS, "snp": snp.NUMBERS}
+# Where the vendor says of the platform how good its firmware is; a revoked one never verifies.
+WITH_STATUS: Final = frozenset(dcap.NUMBERS)
+
+Tee: TypeAlias = Literal["simulated-insecure", "sgx", "tdx", "snp", "tpm2"]
+Status: TypeAlias = Literal[
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
+]
+Anchor: TypeAlias = Literal["none", "broker", "tpm"]
+
+
+class Accept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of enclave that is accepted: all of it must hold.
+
+    Attributes:
+        tee: Which TEE.
+        measurements: For each name the accepted values in hexadecimal digits.
+        minimum: For each name the lowest accepted number.
+        tcb_statuses: What the vendor may say of the platform; only where the TEE has such a status.
+        advisories: Known weaknesses that are accepted.
+        debug: Whether the machine's owner may look inside.
+        trust_os: Whether evidence is accepted that other programs of the operating system can make too.
+        roots: SHA-256 of the public key of each AMD root certificate (ARK) that is accepted, in the place of the known.
+    """
+
+    tee: Tee
+    measurements: dict[str, list[str]]
+    minimum: dict[str, int] = {}
+    tcb_statuses: list[Status] | None = None
+    advisories: list[str] = []
+    debug: bool = False
+    trust_os: bool = False
+    roots: list[str] = []
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """The accepted statuses: without a word of the owner's, the best one only."""
+        return ("UpToDate",) if self.tcb_statuses is None else tuple(self.tcb_statuses)
+
+
+class Freshness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a job's state and its evidence are kept fresh.
+
+    Attributes:
+        anchor: Where the newest state is remembered, outside the pool.
+        anchor_every: At most so many versions may lie between two anchored ones: a rollback is bounded by it.
+        going_back: Whether the job may go on from an older state than the anchored one.
+        evidence_max_age_s: How long a challenge may be answered, in seconds.
+    """
+
+    anchor: Anchor = "broker"
+    anchor_every: int = 1
+    going_back: bool = False
+    evidence_max_age_s: int = 60
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A policy.
+
+    Attributes:
+        accept: What is accepted: one of these must hold as a whole.
+        freshness: What is asked of the state.
+    """
+
+    accept: list[Accept]
+    freshness: Freshness = Freshness()
+
+    def roots(self) -> frozenset[bytes]:
+        """The AMD roots that any of the tables names, for the verifier."""
+        return frozenset(bytes.fromhex(root) for accept in self.accept for root in accept.roots)
+
+
+def load(path: str) -> Policy:
+    """Reads a policy.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no policy.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(_MAX_POLICY_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the policy: {reason(error)}", path=path) from None
+    return parse(text, path)
+
+
+def parse(text: bytes, path: str) -> Policy:
+    """Parses a policy.
+
+    Args:
+        text: TOML.
+        path: What errors call the file.
+
+    Raises:
+        ConfigError: It is no policy; the message names the field.
+    """
+    if len(text) > _MAX_POLICY_BYTES:
+        raise ConfigError(f"a policy has at most {_MAX_POLICY_BYTES} bytes", path=path)
+    try:
+        policy = msgspec.convert(tomllib.loads(text.decode()), type=Policy)
+    except UnicodeDecodeError:
+        raise ConfigError("this policy is not text in UTF-8", path=path) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"this policy is not TOML: {error}", path=path) from None
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ConfigError(f"{error}; see: plinius policy --help", path=path) from None
+    wrong = _wrong(policy)
+    if wrong:
+        raise ConfigError(wrong, path=path)
+    return policy
+
+
+def _wrong(policy: Policy) -> str | None:
+    """What the types cannot say."""
+    if not policy.accept:
+        return "accept: nothing is accepted; add a table [[accept]]"
+    if policy.freshness.anchor_every < 1:
+        return "freshness.anchor_every: the least is 1"
+    if policy.freshness.evidence_max_age_s < 1:
+        return "freshness.evidence_max_age_s: the least is 1"
+    for index, accept in enumerate(policy.accept):
+        for wrong in (*_wrong_measurements(accept), *_wrong_code(accept), *_wrong_rest(accept)):
+            return f"accept[{index}].{wrong}"
+    return None
+
+
+def _wrong_measurements(accept: Accept) -> Iterator[str]:
+    known = MEASUREMENTS[accept.tee]
+    for name, values in accept.measurements.items():
+        if name not in known:
+            yield f"measurements.{name}: {accept.tee} has no such measurement, but {', '.join(known)}"
+        elif not values:
+            yield f"measurements.{name}: list the accepted values, in hexadecimal digits"
+        elif not all(_is_hex(value, known[name]) for value in values):
+            digits = f"{2 * length} " if (length := known[name]) else ""
+            yield f"measurements.{name}: a value has {digits}hexadecimal digits"
+
+
+def _wrong_code(accept: Accept) -> Iterator[str]:
+    code = CODE[accept.tee]
+    if not code & accept.measurements.keys():
+        yield f"measurements: name the accepted code: {' or '.join(sorted(code))}"
+    if accept.tee == "sgx" and "mrenclave" not in accept.measurements:
+        # Whoever signed this enclave has signed others, and older ones of the same.
+        if "isv_prod_id" not in accept.measurements:
+            yield "measurements.isv_prod_id: mrsigner alone accepts all enclaves of this signer; name the product"
+        if "isv_svn" not in accept.minimum:
+            yield "minimum.isv_svn: mrsigner alone accepts all old enclaves of this signer; name the lowest version"
+
+
+def _wrong_rest(accept: Accept) -> Iterator[str]:
+    numbers = NUMBERS.get(accept.tee, frozenset())
+    for name in accept.minimum:
+        if name not in numbers:
+            yield f"minimum.{name}: {accept.tee} has no such number; it has: {', '.join(sorted(numbers)) or 'none'}"
+    if accept.tcb_statuses is not None and accept.tee not in WITH_STATUS:
+        yield f"tcb_statuses: {accept.tee} has no TCB status; remove this, and see `minimum`"
+    if accept.tcb_statuses == []:
+        yield "tcb_statuses: name at least one, or leave the line out for UpToDate"
+    if accept.debug and accept.tee in WITH_STATUS:
+        yield f"debug: debug enclaves of {accept.tee} never verify; remove this"
+    if accept.roots and accept.tee != snp.TEE:
+        yield f"roots: {accept.tee} has no choice of roots; remove this"
+    if not all(_is_hex(root, ROOT_BYTES) for root in accept.roots):
+        yield f"roots: a root is the SHA-256 of a public key: {2 * ROOT_BYTES} hexadecimal digits"
+
+
+def _is_hex(value: str, length: int | None) -> bool:
+    try:
+        found = bytes.fromhex(value)
+    except ValueError:
+        return False
+    return bool(found) and len(found) == (length or len(found)) and len(value) == 2 * len(found)
