@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 ETH_P_ALL = 3
@@ -37,7 +38,7 @@ def main() -> None:
             serving.stdout.readline()
             done = subprocess.run([*enter, *host], check=False, capture_output=True, text=True)
             serving.kill()
-        listening.set()
+        listening()
         sys.stdout.write(done.stdout)
         sys.stderr.write(done.stderr)
         sys.exit(done.returncode)
@@ -46,8 +47,8 @@ def main() -> None:
         there.wait()
 
 
-def capturing(interface: str, target: Path) -> threading.Event:
-    """Appends every frame on an interface to a file."""
+def capturing(interface: str, target: Path) -> Callable[[], None]:
+    """Appends every frame on an interface to a file, until what it returns is called."""
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
     wire.bind((interface, 0))
@@ -62,8 +63,13 @@ def capturing(interface: str, target: Path) -> threading.Event:
                 except TimeoutError:
                     continue
 
-    threading.Thread(target=run, daemon=True).start()
-    return ended
+    def end() -> None:
+        ended.set()
+        thread.join()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return end
 
 
 if __name__ == "__main__":

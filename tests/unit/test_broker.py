@@ -85,11 +85,17 @@ def test_without_an_anchor_nothing_is_anchored(desk: Desk) -> None:
 
 
 def test_a_second_enclave_of_the_job_ends_the_first(desk: Desk) -> None:
+    """When it has shown that it has the newest state, and not before: whoever fails to restore stops nobody."""
     first = Enclave(desk).confirmed()
     first.advance(None, head(1))
     second = Enclave(desk).confirmed()
-    assert error_of(first.advance(head(1), head(2))) == "RollbackError"
-    assert second.advance(head(1), head(2)) == Done()
+    assert first.advance(head(1), head(2)) == Done()
+    assert error_of(second.advance(head(1), head(1, 2))) == "RollbackError"
+    third = Enclave(desk).confirmed()
+    assert third.advance(head(2), head(2, 2)) == Done()
+    assert error_of(first.advance(head(2), head(3))) == "RollbackError"
+    assert error_of(second.advance(head(2, 2), head(2, 3))) == "RollbackError"
+    assert third.advance(head(2, 2), head(3, 2)) == Done()
 
 
 def test_an_enclave_that_never_confirmed_cannot_anchor(desk: Desk) -> None:

@@ -26,7 +26,7 @@ class BrokerAnchor:
 
     @classmethod
     def begin(cls, channel: Channel, session: bytes, terms: Terms) -> BrokerAnchor:
-        """Confirms to the broker that the key arrived; from then on an older enclave of the job is not heard.
+        """Confirms to the broker that the key arrived.
 
         Raises:
             ProvisioningError: There is no session, or no answer.

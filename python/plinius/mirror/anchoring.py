@@ -69,7 +69,7 @@ class Freshness:
             self._head, self._asked = self._anchor.head(), True
         return self._head
 
-    def judge(self, found: Committed | None, path: str) -> int | None:
+    def judge(self, found: Committed | None) -> int | None:
         """Holds the newest generation of a pool against the head.
 
         Returns:
@@ -83,12 +83,10 @@ class Freshness:
             return None
         if head is None:
             if found is not None and found.manifest.anchored is not None:
-                raise RollbackError(f"{path}: the anchor knows nothing of this job, but the pool was anchored before")
+                raise RollbackError("the anchor knows nothing of this job, but the pool was anchored before")
             return None
         if found is None:
-            raise RollbackError(
-                f"{path}: the pool holds nothing of this job, whose anchor is at version {head.version}"
-            )
+            raise RollbackError(f"the pool holds nothing of this job, whose anchor is at version {head.version}")
         ahead = found.manifest.version - head.version
         if found.digest == head.digest or (found.manifest.anchored == head and 0 < ahead <= self._anchor.every):
             return None
@@ -96,7 +94,7 @@ class Freshness:
             if known == head.digest:
                 return public.written.step
         raise RollbackError(
-            f"{path}: version {found.manifest.version} of the pool is not what the anchor knows, version "
+            f"version {found.manifest.version} of the pool is not what the anchor knows, version "
             f"{head.version} of epoch {head.epoch}: the pool was put back, or another copy of the job has gone on"
         )
 

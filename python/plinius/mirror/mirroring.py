@@ -125,7 +125,7 @@ class Mirror:
         """The generation to restore, of a pool that the anchor does not know to be older than it was."""
         with naming(self._pool.path):
             found = opened(self._pool, self._key, self.name)
-            gone_back_to = self._freshness.judge(found, self._pool.path)
+            gone_back_to = self._freshness.judge(found)
             wanted = gone_back_to if step is None else step
             return found if wanted is None or found is None else opened(self._pool, self._key, self.name, wanted)
 

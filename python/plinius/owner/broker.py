@@ -183,36 +183,34 @@ class Broker:
             session = Session(record.name, record.key, is_broker=True, sent=record.sent, received=record.received)
             message = session.open(request, Confirm | Advance)
             is_first = isinstance(message, Confirm)
-            state, answer = self._confirm(record, job) if is_first else self._advance(record, job, message)
+            answer = self._confirm(record, job) if is_first else self._advance(record, job, message)
             reply = session.seal(answer)
             kept = msgspec.msgpack.encode(reply)
-            self._store.put(replace(record, state=state, sent=session.sent, received=session.received, reply=kept))
+            self._store.put(replace(record, state=CONFIRMED, sent=session.sent, received=session.received, reply=kept))
             return reply
 
-    def _confirm(self, record: SessionRecord, job: Job) -> tuple[str, Done | Denied]:
-        ended = self._store.end_others(record)
-        others = f"; {ended} earlier sessions of the job have ended" if ended else ""
-        self._note(job, "confirmed", f"session {record.name.hex()}{others}")
-        return CONFIRMED, Done()
+    def _confirm(self, record: SessionRecord, job: Job) -> Done:
+        self._note(job, "confirmed", f"session {record.name.hex()}")
+        return Done()
 
-    def _advance(self, record: SessionRecord, job: Job, asked: Advance) -> tuple[str, Done | Denied]:
+    def _advance(self, record: SessionRecord, job: Job, asked: Advance) -> Done | Denied:
         if record.state != CONFIRMED:
             raise EvidenceError("the enclave has not confirmed that it has the key")
         try:
             if job.policy.freshness.anchor != "broker":
                 raise PolicyError("the owner keeps no freshness record for this job", field="anchor")
-            head = self._store.head(job.manifest.job_id)
-            if head != asked.new:
+            head, new = self._store.head(job.manifest.job_id), asked.new
+            if head != new:
                 self._check_step(job, head, asked)
-                self._store.put_head(job.manifest.job_id, asked.new)
+                self._store.put_head(job.manifest.job_id, new)
                 event = "went back" if asked.going_back else "advanced"
-                self._note(
-                    job, event, f"version {asked.new.version}, epoch {asked.new.epoch}, {asked.new.digest.hex()}"
-                )
+                self._note(job, event, f"version {new.version}, epoch {new.epoch}, {new.digest.hex()}")
+                if head is not None and new.epoch > head.epoch:
+                    self._store.end_others(record)  # this one has shown the newest state, and goes on from it
         except PliniusError as error:
             self._note(job, "denied", f"{type(error).__name__}: {error}")
-            return record.state, Denied(type(error).__name__, str(error))
-        return record.state, Done()
+            return Denied(type(error).__name__, str(error))
+        return Done()
 
     def _check_step(self, job: Job, head: AnchoredHead | None, asked: Advance) -> None:
         """Whether a head may be moved so.

@@ -148,10 +148,10 @@ class Store:
         facts = msgspec.msgpack.decode(asked, type=Asked)
         return SessionRecord(name, job_id, state, issued_ns, facts, key, sent, received, reply)
 
-    def end_others(self, it: SessionRecord) -> int:
-        """Ends every other session of a job, and says how many: their enclaves are not heard any more."""
+    def end_others(self, it: SessionRecord) -> None:
+        """Ends every other session of a job: their enclaves are not heard any more."""
         query = "UPDATE sessions SET state = ?, key = x'', reply = x'' WHERE job_id = ? AND name != ? AND state != ?"
-        return self._database.execute(query, (ENDED, it.job_id, it.name, ENDED)).rowcount
+        self._database.execute(query, (ENDED, it.job_id, it.name, ENDED))
 
     def forget_challenges(self, before_ns: int) -> None:
         """Forgets challenges that nobody answered: what is not known here is not accepted either."""
