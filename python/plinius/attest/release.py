@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from plinius.errors import ConfigError, EvidenceError, ProvisioningError
-from plinius.seal import Key
+from plinius.seal import Key, take
 
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _PURPOSE: Final = b"plinius key release 1"
@@ -55,14 +55,14 @@ def seal_key(key: Key, public_key: bytes, bound: bytes, reveal: Collection[str] 
 
 
 def open_key(sealed_key: bytes, private_key: X25519PrivateKey, bound: bytes) -> Grant:
-    """Opens a released key. The library returns it once as Python bytes, which cannot be wiped: see docs/design.md.
+    """Opens a released key. The library returns it as Python bytes, which the core wipes.
 
     Raises:
         ProvisioningError: It was not sealed to this enclave in this session, or is no key.
     """
     grant = bytearray()
     try:
-        grant += _SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound)
+        grant = take(_SUITE.decrypt(sealed_key, private_key, info=_PURPOSE + bound))
         reveal, _, text = grant.partition(b"\n")
         return Grant(Key.parse(text), REVEALABLE & frozenset(reveal.decode().split(",")))
     except (InvalidTag, ValueError, ConfigError):
