@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -57,8 +58,12 @@ def verify_insecurely(evidence: bytes, expected_report_data: bytes) -> None:
         raise PolicyError("the enclave runs other code than the plinius installed here", field="measurement")
 
 
+@cache
 def measurement() -> bytes:
-    """SHA-256 over every module of the installed package and its core, names included."""
+    """SHA-256 over every module of the installed package and its core, names included: read once in a process.
+
+    An enclave asks for it before it enters its sandbox, in which it could not.
+    """
     package = Path(__file__).resolve().parent.parent
     total = hashlib.sha256()
     for file in sorted(package.rglob("*")):

@@ -11,7 +11,6 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from plinius import process
@@ -45,7 +44,7 @@ def _serve(channel: Channel, options: argparse.Namespace) -> None:
     command = channel.receive(Train | Infer)
     if not isinstance(command, Train | Infer):
         return
-    # The framework is loaded before the key arrives: from then on nothing new is.
+    # The framework is loaded before the sandbox, and the sandbox entered before the key arrives.
     run = _load(command, channel)
     warnings.showwarning = _as_notices(channel)
     channel.send(run(options))
@@ -53,6 +52,8 @@ def _serve(channel: Channel, options: argparse.Namespace) -> None:
 
 def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namespace], Message]:
     """Imports what the command needs; what it returns asks for the key and runs the command."""
+    # Landlock holds for one thread and what it starts later: no library may start one when it is loaded.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import torch  # noqa: PLC0415 (2 s: after the process is hardened, and not for its --help)
 
     from plinius.darknet.cfg import parse  # noqa: PLC0415
@@ -60,13 +61,15 @@ def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namesp
     from plinius.enclave.job import Job, decide_threads  # noqa: PLC0415
     from plinius.enclave.provisioning import request_key  # noqa: PLC0415
     from plinius.enclave.trainer import train  # noqa: PLC0415
-    from plinius.pool import Pool  # noqa: PLC0415
+    from plinius.pool import Pool, look_at  # noqa: PLC0415
 
     def run(options: argparse.Namespace) -> Message:
         cfg = _read_whole(options.cfg, command.cfg_name)
         config = parse(cfg, command.cfg_name)
+        medium = look_at(options.pool, command.pool_name)  # asks /sys, which the sandbox does not let it read
+        _prepare(channel, options)
         grant = request_key(channel)
-        with Pool.from_descriptor(options.pool, command.pool_name) as pool:
+        with Pool.from_descriptor(options.pool, command.pool_name, medium) as pool:
             channel.send(PoolOpened(pool.medium, pool.durability))
             if isinstance(command, Infer):
                 torch.set_num_threads(decide_threads(command.threads, {}))
@@ -79,8 +82,27 @@ def _load(command: Train | Infer, channel: Channel) -> Callable[[argparse.Namesp
     return run
 
 
+def _prepare(channel: Channel, options: argparse.Namespace) -> None:
+    """Does all that needs files for the last time, and shuts the door: after this comes the key.
+
+    Raises:
+        EnclaveError: The kernel lacks a part of the sandbox.
+    """
+    from plinius.attest import simulated  # noqa: PLC0415
+    from plinius.enclave import rehearsal, sandbox  # noqa: PLC0415 (not before the process is hardened)
+    from plinius.seal import key_custody  # noqa: PLC0415
+
+    simulated.measurement()
+    rehearsal.rehearse()
+    for missing in sandbox.enter(insecurely=options.insecure_no_sandbox):
+        channel.send(Notice(f"insecure: the enclave is not in its sandbox: {missing}"))
+    if (custody := key_custody()) == "plain":
+        channel.send(Notice(f"the key's memory is {custody}: it can be swapped to a disk; raise ulimit -l"))
+
+
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The enclave process; `plinius train` starts it.")
+    parser.add_argument("--insecure-no-sandbox", action="store_true", help="go on where the kernel lacks a part of it")
     for name in ("parent", "channel", "pool", "data", "cfg"):
         parser.add_argument(f"--{name}", type=int, required=True)
     return parser.parse_args()
@@ -132,10 +154,10 @@ def _send_last(channel: Channel, message: Message) -> None:
 
 
 def _place(error: BaseException) -> str:
-    trace: TracebackType | None = error.__traceback__
-    frames = traceback.extract_tb(trace)
-    last = frames[-1] if frames else None
-    where = f" in {Path(last.filename).name}, line {last.lineno}" if last else ""
+    """The class of an error and where it was raised, without the source line, which lies in a file."""
+    where = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        where = f" in {Path(frame.f_code.co_filename).name}, line {line}"
     return f"{type(error).__name__}{where}"
 
 
