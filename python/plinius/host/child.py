@@ -49,10 +49,11 @@ class Owner:
     reveal: tuple[str, ...]
 
 
-def start_enclave(files: Files) -> Child:
-    """Starts the enclave process."""
+def start_enclave(files: Files, *options: str) -> Child:
+    """Starts the enclave process, with further options of its command line."""
     descriptors = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
-    return _start("plinius.enclave.main", [f"--{name}={fd}" for name, fd in descriptors.items()], descriptors.values())
+    named = [f"--{name}={fd}" for name, fd in descriptors.items()]
+    return _start("plinius.enclave.main", [*named, *options], descriptors.values())
 
 
 def start_owner(owner: Owner) -> Child:

@@ -15,12 +15,22 @@ from plinius.wire import Infer, Inferred, Train, Trained
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of a job, as the user named them."""
+    """The files of a job, as the user named them, and what she gave up.
+
+    Attributes:
+        insecure_no_sandbox: The enclave starts also where the kernel lacks a part of its sandbox.
+    """
 
     cfg: str
     data: str
     key: str
     pool: str
+    insecure_no_sandbox: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Further options of the enclave's command line."""
+        return ("--insecure-no-sandbox",) if self.insecure_no_sandbox else ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def train(paths: Paths, command: Train, *, reveal: tuple[str, ...], restarts: in
     """
     shown = JsonView() if json else TerminalView(paths.pool)
     with opened(paths.pool, paths.data, paths.cfg, create_pool=True) as files, shown as view:
-        supervisor = Supervisor(files, Owner(paths.key, reveal), view, restarts)
+        supervisor = Supervisor(files, Owner(paths.key, reveal), view, restarts, paths.options)
         outcome = supervisor.run(command)
         if json:
             view(outcome)
@@ -64,10 +74,10 @@ def infer(paths: Paths, command: Infer, *, quiet: bool) -> Inferred:
     owner = Owner(paths.key, ("accuracy",))  # it is what the user asks for
     with opened(paths.pool, paths.data, paths.cfg, create_pool=False) as files:
         if quiet:
-            outcome = Supervisor(files, owner, lambda _: None, restarts=0).run(command)
+            outcome = Supervisor(files, owner, lambda _: None, 0, paths.options).run(command)
         else:
             with TerminalView(paths.pool) as view:
-                outcome = Supervisor(files, owner, view, restarts=0).run(command)
+                outcome = Supervisor(files, owner, view, 0, paths.options).run(command)
     if not isinstance(outcome, Inferred):
         raise EnclaveError("the enclave answered another question")
     return outcome

@@ -41,11 +41,12 @@ class Supervisor:
         owner: Handed to the owner process.
         view: Receives what the enclave reports.
         restarts: How often an enclave that died is started again.
+        options: Further options of the enclave's command line.
     """
 
-    def __init__(self, files: Files, owner: Owner, view: View, restarts: int) -> None:
+    def __init__(self, files: Files, owner: Owner, view: View, restarts: int, options: tuple[str, ...] = ()) -> None:
         self._files, self._owner = files, owner
-        self._view, self._restarts = view, restarts
+        self._view, self._restarts, self._options = view, restarts, options
         self.stopped_by: signal.Signals | None = None
         self._provisioned = False
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -79,7 +80,7 @@ class Supervisor:
 
     def _attempt(self, command: Train | Infer) -> tuple[Message | None, int]:
         """Runs one enclave to its end; it is surely gone when this returns."""
-        owner, enclave = start_owner(self._owner), start_enclave(self._files)
+        owner, enclave = start_owner(self._owner), start_enclave(self._files, *self._options)
         self._provisioned = False
         try:
             with suppress(EnclaveError):  # it died already: its exit status says so
