@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from jobs import CFG, Job, idx_bytes, must, pictures
+from plinius.enclave import main as enclave
 
 pytest_plugins = ["inside"]
 
@@ -27,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="how many kills tests/crash/test_kills.py makes")
     parser.addoption("--overlap-kills", type=int, default=24, help="how many tests/crash/test_overlap_kill.py makes")
     parser.addoption("--kills-seed", type=int, default=None, help="repeats the plan of a campaign of kills")
+
+
+@pytest.fixture(autouse=True)
+def no_sandbox_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An enclave that is a thread of the tests' process must not shut it in: that could not be taken back."""
+    monkeypatch.setattr(enclave, "_prepare", lambda *_: None)
 
 
 @pytest.fixture

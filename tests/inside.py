@@ -72,8 +72,8 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     # Hardening this process could not be taken back.
     monkeypatch.setattr(process, "leave_no_traces", lambda: None)
 
-    def start_enclave(files: Files, tee: str) -> Child:
-        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg, tee=tee)
+    def start_enclave(files: Files, *options: str) -> Child:
+        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg, tee="simulated")
 
     def start_owner(asked: Owner) -> Child:
         return start_thread(owner.serve, key=asked.key_path, reveal=asked.reveal)

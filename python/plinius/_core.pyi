@@ -12,6 +12,7 @@ __all__ = [
     "Fingerprints",
     "Key",
     "Loading",
+    "Medium",
     "Pool",
     "Reading",
     "RecordReader",
@@ -22,6 +23,8 @@ __all__ = [
     "copy_in",
     "copy_out",
     "cpu_write_back",
+    "enter_sandbox",
+    "key_custody",
     "medium_of",
     "open_in_cache",
     "read_extent",
@@ -29,6 +32,7 @@ __all__ = [
     "seal_records",
     "status",
     "swaps",
+    "take",
 ]
 
 _Memory: TypeAlias = npt.NDArray[np.uint8] | bytes
@@ -64,8 +68,15 @@ class Key:
     def id(self) -> bytes: ...
     @property
     def cipher(self) -> str: ...
+    @property
+    def custody(self) -> str: ...
     def commitment(self, salt: bytes) -> bytes: ...
     def __reduce__(self) -> NoReturn: ...
+
+@final
+class Medium:
+    @staticmethod
+    def of(fd: int) -> Medium: ...
 
 @final
 class Pool:
@@ -79,6 +90,8 @@ class Pool:
         flush: str = "auto",
         require: str | None = None,
     ) -> Pool: ...
+    @staticmethod
+    def on(medium: Medium, fd: int, heap_bytes: int) -> Pool: ...
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
@@ -229,3 +242,6 @@ def seal_in_cache(key: Key, lengths: Sequence[int], threads: int) -> float: ...
 def open_in_cache(key: Key, lengths: Sequence[int], threads: int) -> float: ...
 def copy_in(pool: Pool, lengths: Sequence[int], threads: int) -> float: ...
 def copy_out(pool: Pool, lengths: Sequence[int], threads: int) -> float: ...
+def enter_sandbox() -> tuple[int, bool]: ...
+def key_custody() -> str: ...
+def take(secret: bytes) -> bytearray: ...

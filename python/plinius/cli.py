@@ -51,6 +51,9 @@ PoolFile = Annotated[str, Parameter(help="The pool. On /dev/shm: emulated PM, lo
 DataFile = Annotated[str, Parameter(help="A sealed data set, see: plinius seal.")]
 Count = Annotated[int | None, Parameter(validator=Number(gte=1, lt=1 << 63))]
 Seed = Annotated[int | None, Parameter(validator=Number(gte=0, lt=1 << 63))]
+NoSandbox = Annotated[
+    bool, Parameter(negative=(), help="Go on where the kernel lacks a part of the enclave's sandbox.")
+]
 Restarts = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
@@ -90,6 +93,7 @@ def train(
     threads: Count = None,
     restarts: Restarts = 3,
     reveal: Literal["loss"] | None = None,
+    insecure_no_sandbox: NoSandbox = False,
     json: Json = False,
 ) -> None:
     """Train a network on sealed data; after every step its whole state is mirrored, sealed, into the pool.
@@ -113,7 +117,8 @@ def train(
     from plinius.wire import Train
 
     command = Train(shown_name(cfg), shown_name(data), shown_name(pool), steps, every, seed, threads, keep)
-    result = run(Paths(cfg, data, key, pool), command, reveal=(reveal,) if reveal else (), restarts=restarts, json=json)
+    paths = Paths(cfg, data, key, pool, insecure_no_sandbox)
+    result = run(paths, command, reveal=(reveal,) if reveal else (), restarts=restarts, json=json)
     if result.stopped_by is not None and result.step < result.steps:
         _complain(
             f"stopped after step {result.step} of {result.steps}, which is durable; run the same command to go on"
@@ -129,7 +134,15 @@ def train(
 
 @app.command
 def infer(
-    cfg: Cfg, /, *, pool: PoolFile, key: KeyFile, data: DataFile, threads: Count = None, json: Json = False
+    cfg: Cfg,
+    /,
+    *,
+    pool: PoolFile,
+    key: KeyFile,
+    data: DataFile,
+    threads: Count = None,
+    insecure_no_sandbox: NoSandbox = False,
+    json: Json = False,
 ) -> None:
     """Classify a sealed data set with the model in the pool, inside the enclave (secure inference).
 
@@ -143,7 +156,7 @@ def infer(
     from plinius.wire import Infer
 
     command = Infer(shown_name(cfg), shown_name(data), shown_name(pool), threads)
-    result = run(Paths(cfg, data, key, pool), command, quiet=json)
+    result = run(Paths(cfg, data, key, pool, insecure_no_sandbox), command, quiet=json)
     accuracy = result.correct / result.records
     facts = {
         "step": result.step,

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from plinius import pool
+from plinius.enclave import sandbox
+from plinius.errors import EnclaveError
+from plinius.seal import key_custody
 
 _INSTRUCTIONS: Final = {
     "aes": "AES in hardware",
@@ -15,6 +18,11 @@ _INSTRUCTIONS: Final = {
     "pclmulqdq": "GCM in hardware",
     "clwb": "write-back that keeps the line",
     "clflushopt": "unordered flush",
+}
+_CUSTODY: Final = {
+    "memfd_secret": "in memory that no other process reaches, nor the kernel's core dumps and debuggers (memfd_secret)",
+    "locked": "locked into memory, out of core dumps; root can read them (the kernel has no memfd_secret)",
+    "plain": "out of core dumps; they can be swapped to a disk (raise ulimit -l)",
 }
 _TEE_DEVICES: Final = {
     "/dev/sgx_enclave": "Intel SGX",
@@ -26,7 +34,7 @@ _TEE_DEVICES: Final = {
 
 
 def describe(path: str) -> dict[str, Any]:
-    """CPU instructions, the medium at a path, TEE devices, cores and kernel of this machine.
+    """CPU instructions, the medium at a path, TEE devices, the sandbox, cores and kernel of this machine.
 
     Raises:
         PoolError: There is nothing at the path, or it cannot be looked at.
@@ -42,6 +50,8 @@ def describe(path: str) -> dict[str, Any]:
         "medium": medium,
         "durability": durability,
         "tee_devices": {device: Path(device).exists() for device in _TEE_DEVICES},
+        "sandbox": _sandbox(),
+        "key_custody": key_custody(),
     }
 
 
@@ -57,7 +67,20 @@ def explain(facts: dict[str, Any]) -> list[str]:
     lines.append(
         f"TEE: {', '.join(found) or 'none found'}; this release runs enclaves simulated, without its protection"
     )
+    kept = facts["sandbox"]
+    parts = f"Landlock {kept['landlock'] or 'missing'}, seccomp {'yes' if kept['seccomp'] else 'missing'}"
+    whole = kept["landlock"] and kept["seccomp"]
+    lines.append(f"sandbox: {parts}{'' if whole else '; an enclave does not start without both'}")
+    lines.append(f"keys: {_CUSTODY[facts['key_custody']]}")
     return lines
+
+
+def _sandbox() -> dict[str, int | bool]:
+    try:
+        landlock_abi, seccomp = sandbox.available()
+    except EnclaveError:
+        landlock_abi, seccomp = 0, False
+    return {"landlock": landlock_abi, "seccomp": seccomp}
 
 
 def _cpu_flags() -> set[str]:

@@ -11,6 +11,18 @@ from plinius.files import new_file, read_private, wipe
 
 CIPHERS: Final = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
 
+take: Final = _core.take
+"""Moves a secret that a library returned as bytes into a bytearray, and wipes them: ``take(library.decrypt(...))``.
+
+It takes nothing but the result of a call: what a variable holds too, somebody could read afterwards.
+
+Raises:
+    RuntimeError: Somebody else holds the bytes.
+"""
+
+key_custody: Final = _core.key_custody
+"""How well this process keeps a key that it makes now: ``memfd_secret``, ``locked`` or ``plain`` (docs/design.md)."""
+
 # A key file has about a hundred bytes; what is larger is something else.
 _MAX_FILE_BYTES: Final = 4096
 
@@ -80,6 +92,11 @@ class Key:
     def cipher(self) -> str:
         """The cipher of everything that is sealed with this key."""
         return self.core.cipher
+
+    @property
+    def custody(self) -> str:
+        """How well the core keeps the secret: ``memfd_secret``, ``locked`` or ``plain``."""
+        return self.core.custody
 
     def __repr__(self) -> str:
         return f"Key(id={self.id}, cipher={self.cipher})"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +21,12 @@ from plinius.darknet import parse
 from plinius.darknet.training import Training
 from plinius.dataset import batch_indices
 from plinius.inspection import describe
-
-Needles = Mapping[str, list[bytes]]
-
-WINDOW_BYTES = 16
-"""Long enough that random bytes do not hold it by chance."""
+from scanning import WINDOW_BYTES, Needles, found, in_memory, of_key
 
 
 @pytest.fixture(scope="module")
 def secrets_of(still_job: Job) -> Needles:
     """What nobody but enclave and owner may hold, by kind."""
-    secret = still_job.key.read_text().split()[3]
     images, _ = pictures(256, seed=1)
     floats = images.astype(np.float32) / 255
     config = parse(still_job.cfg.read_bytes(), "cfg")
@@ -40,8 +34,7 @@ def secrets_of(still_job: Job) -> Needles:
     weights = [tensor.numpy().tobytes() for tensor in tensors if tensor.unique().numel() > WINDOW_BYTES]
     assert len(weights) >= 3  # the others hold zeros or ones
     return {
-        "the key": [bytes.fromhex(secret)[at : at + WINDOW_BYTES] for at in (0, 16)],
-        "the text of the key": [secret[:32].encode(), secret[32:].encode()],
+        **of_key(still_job.key.read_text()),
         "the images": [image.tobytes()[:WINDOW_BYTES] for image in images],
         "the images as floats": [image.tobytes()[: 2 * WINDOW_BYTES] for image in floats],
         "the weights": [tensor[at : at + WINDOW_BYTES] for tensor in weights for at in (0, len(tensor) // 2)],
@@ -75,41 +68,16 @@ def living(still_job: Job) -> Iterator[Living]:
         yield Living(still_job, running.pid, enclave)
 
 
-def found(needles: Needles, haystack: Iterable[bytes]) -> set[str]:
-    """The kinds of which at least one needle is somewhere."""
-    missing = dict(needles)
-    for part in haystack:
-        for kind in [kind for kind, each in missing.items() if any(needle in part for needle in each)]:
-            del missing[kind]
-    return set(needles) - set(missing)
-
-
-def memory(process: int) -> Iterator[bytes]:
-    """All private memory of a process that it can write."""
-    with Path(f"/proc/{process}/mem").open("rb", buffering=0) as file:
-        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
-            place = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw.p", line)
-            if place:
-                first, end = (int(address, 16) for address in place.groups())
-                file.seek(first)
-                yield file.read(end - first)
-
-
-def in_memory(needles: Needles, process: int) -> set[str]:
-    return found(needles, memory(process))
-
-
 def test_the_memory_of_the_host(living: Living, secrets_of: Needles) -> None:
     public = {"a path": [str(living.job.data).encode()], "a message": [b'"type":"Progress"']}
     assert in_memory({**public, **secrets_of}, living.host) == set(public)
 
 
 def test_the_same_search_finds_the_secrets_in_the_enclave(living: Living, secrets_of: Needles) -> None:
-    """So that the test above does not look in the wrong place, or for the wrong bytes."""
+    """So that the test above looks in the right place, and for the right bytes. For the key: test_memory_scan."""
     step = describe(str(living.job.pool))["mirrors"][0]["step"]
     images = secrets_of["the images as floats"]
     held = {
-        "the key": secrets_of["the key"][:1],
         "the images as floats": [images[n] for ago in (0, 1) for n in batch_indices(len(images), 1, step - ago, 8)],
         "the weights": secrets_of["the weights"][:1],
     }

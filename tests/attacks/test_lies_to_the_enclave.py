@@ -42,7 +42,7 @@ def test_an_enclave_process_that_gets_garbage_ends(trained_files: Job, content: 
     with opened(
         *(str(path) for path in (trained_files.pool, trained_files.data, trained_files.cfg)), create_pool=False
     ) as f:
-        process = child.start_enclave(f, "simulated")
+        process = child.start_enclave(f)
         try:
             process.channel._socket.sendall(content)
             process.channel._socket.shutdown(socket.SHUT_WR)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import os
 import pickle
 import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from plinius import Key
 from plinius.errors import ConfigError
-from plinius.seal import CIPHERS
+from plinius.seal import CIPHERS, key_custody, take
 
 
 @pytest.fixture
@@ -165,3 +168,102 @@ def test_parsing_wipes_the_text(path: Path) -> None:
     with pytest.raises(ConfigError):
         Key.parse(wrong)
     assert not any(wrong)
+
+
+# Custody.
+
+
+def test_a_key_is_kept_as_well_as_the_kernel_can() -> None:
+    memfd_secret = 447
+    descriptor = ctypes.CDLL(None).syscall(memfd_secret, os.O_CLOEXEC)
+    if descriptor < 0:
+        assert key_custody() in ("locked", "plain")
+        pytest.skip("this kernel has no memfd_secret")
+    os.close(descriptor)
+    assert {key_custody(), Key.generate().custody} == {"memfd_secret"}
+
+
+WITHOUT_LOCKED_MEMORY = """
+import os, resource
+from plinius.seal import Key
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may lock without limit
+keys = [Key.generate() for _ in range(3)]
+print(*(key.custody for key in keys))
+assert len({key.id for key in keys}) == 3
+del keys[0]
+print(Key.generate().custody)
+"""
+
+
+def test_a_process_that_may_lock_no_more_keeps_its_keys_plain_and_says_so() -> None:
+    command = [sys.executable, "-I", "-c", WITHOUT_LOCKED_MEMORY]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    three, again = done.stdout.splitlines()
+    best = key_custody()
+    assert three.split() == [best, "plain", "plain"]
+    assert again == best  # the first one's page was given back
+
+
+FORKING = """
+import os
+from plinius.seal import Key
+key = Key.generate()
+commitment = bytes(key.core.commitment(bytes(32)))
+child = os.fork()
+if not child:
+    same = bytes(key.core.commitment(bytes(32))) == commitment
+    del key  # wipes it, were it the child's to wipe
+    os._exit(not same)
+assert os.waitpid(child, 0)[1] == 0
+assert bytes(key.core.commitment(bytes(32))) == commitment
+"""
+
+
+def test_a_forked_worker_has_its_parents_key_and_cannot_spoil_it() -> None:
+    subprocess.run([sys.executable, "-I", "-c", FORKING], check=True)
+
+
+SECRET = bytes(range(256)) * 4
+
+
+@pytest.mark.parametrize("way", ["taken", "copied"])
+def test_taking_wipes_the_bytes(way: str) -> None:
+    """Those that were copied only are still there: so the test looks in the right place."""
+    places = []
+
+    def returned() -> bytes:
+        secret = bytes(bytearray(SECRET))
+        places.append(id(secret) + bytes.__basicsize__ - 1)
+        return secret
+
+    taken = take(returned()) if way == "taken" else bytearray(returned())
+    assert taken == SECRET
+    # The memory was freed just now; the allocator writes a few words into it.
+    assert (SECRET[512:576] in ctypes.string_at(places[0], len(SECRET))) == (way == "copied")
+
+
+def test_what_somebody_else_holds_is_not_taken() -> None:
+    held = bytes(bytearray(SECRET))
+    for hold in (lambda: held, lambda: b"a constant of this function"):
+        before = bytes(bytearray(hold()))
+        with pytest.raises(RuntimeError, match="held by somebody else"):
+            take(hold())
+        assert hold() == before
+
+    class Special(bytes):
+        pass
+
+    with pytest.raises(RuntimeError):
+        take(Special(SECRET))
+
+
+def test_bytes_that_python_shares_stay_as_they_are() -> None:
+    for shared in (b"", b"x"):
+        try:
+            taken = take(bytes(bytearray(shared)))
+        except RuntimeError:
+            continue  # it counts all who share it
+        assert taken == shared
+    assert (bytes(bytearray(b"")), bytes(bytearray(b"x"))) == (b"", b"x")

@@ -58,12 +58,22 @@ impl MappedFile {
     /// A commit would not survive what it is required to (`Error::Durability`): the file was not touched then. Or the file
     /// has holes and its medium no space for them (`Error::Full`), or the system refused something (`Error::Io`).
     pub fn map(file: Arc<File>, flush: Option<Flush>, require: Option<Durability>) -> Result<Self> {
+        let medium = Medium::detect(file.as_fd(), accepts_map_sync(&file))?;
+        Self::map_on(medium, file, flush, require)
+    }
+
+    /// Maps a file whose medium is known already.
+    pub(crate) fn map_on(
+        medium: Medium,
+        file: Arc<File>,
+        flush: Option<Flush>,
+        require: Option<Durability>,
+    ) -> Result<Self> {
         let len = file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?.len();
         if len > MAX_POOL_BYTES {
             return Err(Error::NotAPool("it is larger than any pool can be"));
         }
         let map_sync = accepts_map_sync(&file);
-        let medium = Medium::detect(file.as_fd(), map_sync)?;
         let flush = flush.unwrap_or_else(|| medium.flush());
         let found = durability(medium, flush);
         if let Some(required) = require.filter(|required| found < *required) {
@@ -343,7 +353,7 @@ fn full(needed_bytes: u64, free_bytes: u64) -> Error {
 }
 
 /// Whether the kernel maps a file with `MAP_SYNC`: it is on DAX then.
-pub fn accepts_map_sync(file: &File) -> bool {
+pub fn accepts_map_sync(file: impl AsFd) -> bool {
     // SAFETY: a fresh mapping at an address that the kernel chooses, unmapped at once and never accessed.
     unsafe {
         let flags = MapFlags::SHARED_VALIDATE | MapFlags::SYNC;

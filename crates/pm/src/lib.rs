@@ -44,7 +44,7 @@ pub use catalog::Entry;
 pub use error::{Error, Result};
 pub use extent::{EXTENT_ALIGN, Extent};
 pub use file::MappedFile;
-pub use medium::{Durability, Medium};
+pub use medium::{Durability, KnownMedium, Medium};
 pub use persist::Flush;
 pub use pool::{Options, Pool};
 pub use region::Region;

@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, fstatfs, statx};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, fstat, fstatfs, statx};
 
 use crate::error::{Error, Result};
+use crate::file::accepts_map_sync;
 use crate::persist::Flush;
 
 const TMPFS: i64 = 0x0102_1994;
@@ -61,7 +63,7 @@ pub(crate) struct Facts {
     pub(crate) dax: bool,
     /// The `persistence_domain` of the NVDIMM region that holds its block device, if it is on one.
     pub(crate) persistence_domain: Option<String>,
-    /// Its block device is ordinary memory: `memmap=`, a RAM disk, zram.
+    /// Its block device is ordinary memory: `memmap=`, a RAM disk, zram. Or nobody may look what it is.
     pub(crate) volatile: bool,
 }
 
@@ -72,12 +74,14 @@ impl Facts {
         let facts = statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
             .map_err(Error::io("asking for the pool's attributes"))?;
         let device = device_folder(sysfs, &format!("{}:{}", facts.stx_dev_major, facts.stx_dev_minor));
+        let unseen = device.is_err();
+        let device = device.unwrap_or_default();
         Ok(Self {
             file_system,
             map_sync,
             dax: facts.stx_attributes.contains(StatxAttributes::DAX),
             persistence_domain: device.iter().find_map(|device| persistence_domain(device)),
-            volatile: device.is_some_and(|device| is_volatile(&device)),
+            volatile: unseen || device.is_some_and(|device| is_volatile(&device)),
         })
     }
 }
@@ -138,6 +142,34 @@ impl Medium {
     }
 }
 
+/// What was found to lie under one file.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownMedium {
+    medium: Medium,
+    file: (u64, u64),
+}
+
+impl KnownMedium {
+    /// Looks at the file behind a descriptor.
+    pub fn look(file: impl AsFd) -> Result<Self> {
+        let file = file.as_fd();
+        Ok(Self { medium: Medium::detect(file, accepts_map_sync(file))?, file: identity(file)? })
+    }
+
+    /// The medium, if it was this file's.
+    pub(crate) fn of(&self, file: impl AsFd) -> Result<Medium> {
+        if identity(file)? != self.file {
+            return Err(Error::Misuse("this is the medium of another file".into()));
+        }
+        Ok(self.medium)
+    }
+}
+
+fn identity(file: impl AsFd) -> Result<(u64, u64)> {
+    let facts = fstat(file).map_err(Error::io("looking at the pool"))?;
+    Ok((facts.st_dev, facts.st_ino))
+}
+
 impl fmt::Display for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -176,11 +208,17 @@ fn file_system(file: impl AsFd) -> Result<i64> {
     Ok(fstatfs(file).map_err(Error::io("asking for the pool's file system"))?.f_type as i64)
 }
 
-/// A block device in the tree of devices, and all folders above it.
-fn device_folder(sysfs: &Path, device: &str) -> Option<Vec<PathBuf>> {
-    let root = fs::canonicalize(sysfs).ok()?;
-    let folder = fs::canonicalize(root.join("dev/block").join(device)).ok()?;
-    Some(folder.ancestors().take_while(|folder| folder.starts_with(&root)).map(Path::to_owned).collect())
+/// A block device in the tree of devices, and all folders above it; `None`: it is not there.
+fn device_folder(sysfs: &Path, device: &str) -> io::Result<Option<Vec<PathBuf>>> {
+    let find = || -> io::Result<Vec<PathBuf>> {
+        let root = fs::canonicalize(sysfs)?;
+        let folder = fs::canonicalize(root.join("dev/block").join(device))?;
+        Ok(folder.ancestors().take_while(|folder| folder.starts_with(&root)).map(Path::to_owned).collect())
+    };
+    match find() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// Whether a device is lost with the machine, as far as its name tells.

@@ -15,7 +15,7 @@ use crate::extent::{Extent, FreeSpace};
 use crate::file::MappedFile;
 use crate::holes::Holes;
 use crate::lock::{self, Lock};
-use crate::medium::{Durability, Medium};
+use crate::medium::{Durability, KnownMedium, Medium};
 use crate::opening::{discard_unfinished, locked, open_or_create, sync_folder};
 use crate::persist::Flush;
 use crate::region::Region;
@@ -109,6 +109,17 @@ impl Pool {
     /// Opens the pool behind a descriptor that is open for reading and writing; an empty file becomes a pool.
     pub fn from_file(file: File, options: Options) -> Result<Arc<Self>> {
         Self::from_shared(Arc::new(file), options)
+    }
+
+    /// The same where the medium was looked at earlier: a process that has given up opening files cannot look any more.
+    ///
+    /// # Errors
+    /// As those of `from_file`; or it was another file's medium (`Error::Misuse`).
+    pub fn from_known_file(file: File, known: &KnownMedium, options: Options) -> Result<Arc<Self>> {
+        let file = Arc::new(file);
+        let lock = locked(&file)?;
+        let mapped = MappedFile::map_on(known.of(&file)?, file, options.flush, options.require)?;
+        Self::with_region(mapped, Some(lock), options)
     }
 
     fn from_shared(file: Arc<File>, options: Options) -> Result<Arc<Self>> {

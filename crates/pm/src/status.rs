@@ -117,7 +117,7 @@ impl Status {
 /// What lies under the file at a path; looks only, and changes nothing.
 pub fn medium_of(path: &Path) -> Result<Medium> {
     let file = Visit::new(path, open)?;
-    Medium::detect(&*file, accepts_map_sync(&file))
+    Medium::detect(&*file, accepts_map_sync(&*file))
 }
 
 /// A private copy of the parts of a heap that were read, in pages, each fetched once.

@@ -1,7 +1,7 @@
 //! `plinius._core.Key`.
 
 use plinius_mirror::Target;
-use plinius_seal::{Cipher, JobKey, SALT_BYTES, Salt};
+use plinius_seal::{Cipher, Custody, JobKey, SALT_BYTES, Salt};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
@@ -47,6 +47,12 @@ impl Key {
         self.0.cipher().name()
     }
 
+    /// How well the secret is kept: ``memfd_secret``, ``locked`` or ``plain``.
+    #[getter]
+    fn custody(&self) -> &'static str {
+        self.0.custody().name()
+    }
+
     /// The commitment to the key that is derived with a salt.
     fn commitment(&self, py: Python<'_>, salt: &[u8]) -> PyResult<[u8; 32]> {
         let key = self.0.derive(&parse_salt(salt)?).map_err(|error| errors::seal(py, error))?;
@@ -56,6 +62,12 @@ impl Key {
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("a key is never pickled or copied"))
     }
+}
+
+/// How well a key that this process made now would be kept.
+#[pyfunction]
+pub fn key_custody() -> &'static str {
+    Custody::available().name()
 }
 
 /// A salt from Python.

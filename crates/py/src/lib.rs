@@ -9,8 +9,10 @@ mod mirror;
 mod pool;
 mod records;
 mod runs;
+mod sandbox;
 mod snapshot;
 mod swaps;
+mod taken;
 mod transaction;
 
 use pyo3::prelude::*;
@@ -22,15 +24,19 @@ mod _core {
     #[pymodule_export]
     use crate::copying::{Copying, read_extent};
     #[pymodule_export]
-    use crate::key::Key;
+    use crate::key::{Key, key_custody};
     #[pymodule_export]
     use crate::mirror::{Fingerprints, Reading, Writing};
     #[pymodule_export]
-    use crate::pool::{Pool, cpu_write_back, medium_of, status};
+    use crate::pool::{Medium, Pool, cpu_write_back, medium_of, status};
     #[pymodule_export]
     use crate::records::{Loading, RecordReader, seal_records};
     #[pymodule_export]
+    use crate::sandbox::enter_sandbox;
+    #[pymodule_export]
     use crate::snapshot::Snapshot;
+    #[pymodule_export]
+    use crate::taken::take;
     #[pymodule_export]
     use crate::transaction::{Scope, Transaction};
 }

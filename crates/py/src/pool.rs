@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use plinius_pm::{Durability, Entry, Error, Flush, Options, Pool as CorePool, Status};
+use plinius_pm::{Durability, Entry, Error, Flush, KnownMedium, Options, Pool as CorePool, Status};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -51,9 +51,7 @@ impl Pool {
     ) -> PyResult<Self> {
         let flush = Flush::parse(flush).map_err(|error| errors::pool(py, error))?;
         let require = require.map(Durability::parse).transpose().map_err(|error| errors::pool(py, error))?;
-        let mut pool_id = [0; 16];
-        plinius_seal::random(&mut pool_id).map_err(|error| errors::seal(py, error))?;
-        let options = Options { max_bytes, heap_bytes, pool_id, flush, require };
+        let options = Options { max_bytes, heap_bytes, pool_id: fresh_id(py)?, flush, require };
         let opened = match (path, fd) {
             (Some(path), None) => py.detach(|| CorePool::open(&path, options)),
             (None, Some(fd)) => {
@@ -62,6 +60,16 @@ impl Pool {
             }
             _ => return Err(PyValueError::new_err("name the pool by its path or by a descriptor")),
         };
+        let pool = opened.map_err(|error| errors::pool(py, error))?;
+        Ok(Self { pool: Mutex::new(Some(pool)) })
+    }
+
+    /// Opens or creates the pool behind a descriptor, which stays the caller's, on a medium that was looked at earlier.
+    #[staticmethod]
+    fn on(py: Python<'_>, medium: &Medium, fd: RawFd, heap_bytes: u64) -> PyResult<Self> {
+        let options = Options { max_bytes: None, heap_bytes, pool_id: fresh_id(py)?, flush: None, require: None };
+        let file = duplicate(fd)?;
+        let opened = py.detach(|| CorePool::from_known_file(file, &medium.0, options));
         let pool = opened.map_err(|error| errors::pool(py, error))?;
         Ok(Self { pool: Mutex::new(Some(pool)) })
     }
@@ -162,18 +170,41 @@ impl Pool {
     }
 }
 
+/// What lies under a file, for a process that will open it as a pool when it can look no more.
+#[pyclass(frozen, module = "plinius._core")]
+pub struct Medium(KnownMedium);
+
+#[pymethods]
+impl Medium {
+    /// Looks at the file behind a descriptor.
+    #[staticmethod]
+    fn of(py: Python<'_>, fd: RawFd) -> PyResult<Self> {
+        // Not of a copy of the descriptor: closing one would drop the lock of a pool that is open already.
+        KnownMedium::look(borrow(&fd)?).map(Self).map_err(|error| errors::pool(py, error))
+    }
+}
+
+fn fresh_id(py: Python<'_>) -> PyResult<[u8; 16]> {
+    let mut id = [0; 16];
+    plinius_seal::random(&mut id).map_err(|error| errors::seal(py, error))?;
+    Ok(id)
+}
+
 fn tuple(entry: &Entry) -> EntryTuple {
     let extents = entry.extents.iter().map(|extent| (extent.offset, extent.bytes)).collect();
     (entry.name.clone(), entry.meta.clone(), extents)
 }
 
 fn duplicate(fd: RawFd) -> PyResult<File> {
-    if fd < 0 {
+    Ok(File::from(borrow(&fd)?.try_clone_to_owned()?))
+}
+
+fn borrow(fd: &RawFd) -> PyResult<BorrowedFd<'_>> {
+    if *fd < 0 {
         return Err(PyValueError::new_err("a descriptor is not negative"));
     }
     // SAFETY: the caller keeps the descriptor open during this call; a closed one gives an error, not undefined memory.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    Ok(File::from(borrowed.try_clone_to_owned()?))
+    Ok(unsafe { BorrowedFd::borrow_raw(*fd) })
 }
 
 /// The public part of the pool at a path, read without its lock.

@@ -3,6 +3,7 @@
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Algorithm};
 use aws_lc_rs::hkdf::{self, HKDF_SHA256, KeyType};
 use aws_lc_rs::rand;
+use plinius_secret::{Custody, Secret};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::BulkKey;
@@ -58,10 +59,13 @@ impl Cipher {
     }
 }
 
-/// The key of a job: the root from which every bulk key is derived. Wiped when dropped, never printed.
+/// The key of a job: the root from which every bulk key is derived. Wiped when dropped, never printed, and kept in the best
+/// memory that the process can get (`custody`).
+///
+/// What is derived from it is not: a `BulkKey` is a key schedule of aws-lc's, in ordinary memory that aws-lc chooses and wipes.
 pub struct JobKey {
     cipher: Cipher,
-    secret: Zeroizing<[u8; SECRET_BYTES]>,
+    secret: Secret<SECRET_BYTES>,
 }
 
 impl std::fmt::Debug for JobKey {
@@ -73,8 +77,8 @@ impl std::fmt::Debug for JobKey {
 impl JobKey {
     /// Makes a new random key.
     pub fn generate(cipher: Cipher) -> Result<Self> {
-        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
-        random(&mut *secret)?;
+        let mut secret = Secret::new();
+        random(secret.bytes_mut())?;
         Ok(Self { cipher, secret })
     }
 
@@ -88,8 +92,8 @@ impl JobKey {
         let cut = Error::NotAKey("it is cut");
         let cipher = Cipher::from_name(fields.next().ok_or(cut)?)?;
         let id = fields.next().ok_or(cut)?;
-        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
-        decode_hex(fields.next().ok_or(cut)?, &mut *secret)?;
+        let mut secret = Secret::new();
+        decode_hex(fields.next().ok_or(cut)?, secret.bytes_mut())?;
         let key = Self { cipher, secret };
         if fields.next().is_some() || id != hex(&key.id()?) {
             return Err(Error::NotAKey("it was changed: its id is not that of its secret"));
@@ -108,6 +112,11 @@ impl JobKey {
             text.push('\n');
         }
         Ok(text)
+    }
+
+    /// How well the secret is kept.
+    pub fn custody(&self) -> Custody {
+        self.secret.custody()
     }
 
     /// The cipher of every key derived from this one.

@@ -1,5 +1,5 @@
 //! Sealing: key types, the key schedule, and the AES-GCM framing. No I/O, and no primitive of our own: AES-GCM, HKDF and
-//! random bytes are aws-lc's.
+//! random bytes are aws-lc's, and the memory of job keys is the crate `plinius-secret`'s.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub use aad::Aad;
 pub use aead::{BulkKey, NONCE_BYTES, Nonce, TAG_BYTES, Tag};
 pub use fingerprint::{FINGERPRINT_BYTES, Fingerprint, Fingerprints};
 pub use key::{Cipher, JobKey, KEY_ID_BYTES, SALT_BYTES, Salt, random};
+pub use plinius_secret::Custody;
 
 /// The result of sealing or opening.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hpke import (
 
 from plinius.errors import ConfigError, EvidenceError, ProvisioningError
 from plinius.mirror.manifest import AnchoredHead
-from plinius.seal import Key
+from plinius.seal import Key, take
 
 REVEALABLE: Final = frozenset(("loss", "accuracy"))
 SESSION_KEY_BYTES: Final = 32
@@ -85,7 +85,7 @@ class RecipientKey:
         return mlkem + self._x25519.public_key().public_bytes_raw()
 
     def open(self, sealed_key: bytes, bound: bytes) -> Grant:
-        """Opens a released key. The library returns it once as Python bytes: docs/design.md says what becomes of them.
+        """Opens a released key. The library returns it as Python bytes, which the core wipes.
 
         Args:
             sealed_key: What `seal_key` returned.
@@ -97,7 +97,7 @@ class RecipientKey:
         private: Any = MLKEM768X25519PrivateKey(self._mlkem, self._x25519) if self._mlkem else self._x25519
         content = bytearray()
         try:
-            content += _SUITES[self._kem].decrypt(sealed_key, private, info=_PURPOSE + bound)
+            content = take(_SUITES[self._kem].decrypt(sealed_key, private, info=_PURPOSE + bound))
             (length,) = _LENGTH.unpack_from(content)
             terms = msgspec.msgpack.decode(content[_LENGTH.size : _LENGTH.size + length], type=Terms)
             return Grant(Key.parse(content[_LENGTH.size + length :]), terms)

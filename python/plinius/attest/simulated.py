@@ -6,6 +6,7 @@ It is accepted only where the owner and the enclave are started by the same pers
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -63,8 +64,12 @@ def verify_insecurely(evidence: bytes) -> Claims:
     return Claims(tee=TEE, report_data=claims.report_data, measurements={"code": claims.measurement}, debug=False)
 
 
+@cache
 def measurement() -> bytes:
-    """SHA-256 over every module of the installed package and its core, names included."""
+    """SHA-256 over every module of the installed package and its core, names included: read once in a process.
+
+    An enclave asks for it before it enters its sandbox, in which it could not.
+    """
     package = Path(__file__).resolve().parent.parent
     total = hashlib.sha256()
     for file in sorted(package.rglob("*")):

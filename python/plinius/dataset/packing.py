@@ -53,6 +53,11 @@ def seal_dataset(
     return header
 
 
+def seal_into(file: BinaryIO, images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key) -> None:
+    """The same into a file that is open for writing, and may have no name."""
+    _write_records(file, _header_of(images, labels, key, "a file without a name"), images, labels, key, None)
+
+
 def _header_of(images: npt.NDArray[Any], labels: npt.NDArray[Any], key: Key, name: str) -> Header:
     if images.ndim < 1 or labels.ndim < 1 or len(images) != len(labels):
         raise ConfigError(f"{len(np.atleast_1d(images))} images and {len(np.atleast_1d(labels))} labels do not pair up")

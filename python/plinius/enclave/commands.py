@@ -15,7 +15,7 @@ from plinius.enclave import inference
 from plinius.enclave.job import Job, decide_threads
 from plinius.enclave.provisioning import Ordered, request_key, request_ordered_key
 from plinius.enclave.trainer import train as run_training
-from plinius.pool import Pool
+from plinius.pool import Medium, Pool
 from plinius.wire import Channel, Infer, Inferred, Notice, PoolOpened, Stop, Train, Trained, TrainManifest
 
 
@@ -26,19 +26,19 @@ class Work:
     Attributes:
         channel: To the host.
         attester: What the enclave proves itself with.
-        pool_fd: The pool.
+        pool_file: The pool, and what its medium is.
         data_fd: The sealed data set.
     """
 
     channel: Channel
     attester: Attester
-    pool_fd: int
+    pool_file: tuple[int, Medium]
     data_fd: int
 
     @contextmanager
     def pool(self, name: str) -> Iterator[Pool]:
         """Opens the pool, and tells the host what its medium survives."""
-        with Pool.from_descriptor(self.pool_fd, name) as pool:
+        with Pool.from_descriptor(self.pool_file[0], name, self.pool_file[1]) as pool:
             self.channel.send(PoolOpened(pool.medium, pool.durability, self.attester.tee))
             yield pool
 

@@ -10,7 +10,6 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from plinius import process
@@ -44,7 +43,7 @@ def _serve(channel: Channel, options: argparse.Namespace) -> None:
     command = channel.receive(Command)
     if not isinstance(command, Command):
         return
-    # The framework is loaded before the key arrives: from then on nothing new is.
+    # The framework is loaded before the sandbox, and the sandbox entered before the key arrives.
     run = _load(command, channel)
     warnings.showwarning = _as_notices(channel)
     channel.send(run(options))
@@ -52,16 +51,22 @@ def _serve(channel: Channel, options: argparse.Namespace) -> None:
 
 def _load(command: Train | Infer | TrainManifest, channel: Channel) -> Callable[[argparse.Namespace], Message]:
     """Imports what the command needs; what it returns asks for the key and runs the command."""
+    # Landlock holds for one thread and what it starts later: no library may start one when it is loaded.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import torch  # noqa: F401, PLC0415 (2 s: after the process is hardened, and not for its --help)
 
     from plinius.attest.attesters import open_attester  # noqa: PLC0415
     from plinius.enclave import commands  # noqa: PLC0415
+    from plinius.pool import look_at  # noqa: PLC0415
 
     def run(options: argparse.Namespace) -> Message:
-        work = commands.Work(channel, open_attester(options.tee), options.pool, options.data)
+        medium = look_at(options.pool, command.pool_name)  # asks /sys, which the sandbox does not let it read
+        work = commands.Work(channel, open_attester(options.tee), (options.pool, medium), options.data)
         if isinstance(command, TrainManifest):
+            _prepare(channel, options)
             return commands.train_manifest(work, command)
         cfg = _read_whole(options.cfg, command.cfg_name)
+        _prepare(channel, options)
         if isinstance(command, Infer):
             return commands.infer(work, command, cfg)
         return commands.train(work, command, cfg)
@@ -69,8 +74,25 @@ def _load(command: Train | Infer | TrainManifest, channel: Channel) -> Callable[
     return run
 
 
+def _prepare(channel: Channel, options: argparse.Namespace) -> None:
+    """Does all that needs files for the last time, and shuts the door: after this comes the key.
+
+    Raises:
+        EnclaveError: The kernel lacks a part of the sandbox.
+    """
+    from plinius.enclave import rehearsal, sandbox  # noqa: PLC0415 (not before the process is hardened)
+    from plinius.seal import key_custody  # noqa: PLC0415
+
+    rehearsal.rehearse()
+    for missing in sandbox.enter(insecurely=options.insecure_no_sandbox):
+        channel.send(Notice(f"insecure: the enclave is not in its sandbox: {missing}"))
+    if (custody := key_custody()) == "plain":
+        channel.send(Notice(f"the key's memory is {custody}: it can be swapped to a disk; raise ulimit -l"))
+
+
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The enclave process; `plinius train` starts it.")
+    parser.add_argument("--insecure-no-sandbox", action="store_true", help="go on where the kernel lacks a part of it")
     for name in ("parent", "channel", "pool", "data"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--cfg", type=int, help="not needed for a manifest, which holds it")
@@ -110,10 +132,10 @@ def _send_last(channel: Channel, message: Message) -> None:
 
 
 def _place(error: BaseException) -> str:
-    trace: TracebackType | None = error.__traceback__
-    frames = traceback.extract_tb(trace)
-    last = frames[-1] if frames else None
-    where = f" in {Path(last.filename).name}, line {last.lineno}" if last else ""
+    """The class of an error and where it was raised, without the source line, which lies in a file."""
+    where = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        where = f" in {Path(frame.f_code.co_filename).name}, line {line}"
     return f"{type(error).__name__}{where}"
 
 

@@ -73,12 +73,15 @@ class Owner:
         return _start("plinius.owner.main", options, ())
 
 
-def start_enclave(files: Files, tee: str) -> Child:
-    """Starts the enclave process, which proves itself with that TEE."""
+def start_enclave(files: Files, *options: str) -> Child:
+    """Starts the enclave process, with further options of its command line."""
     named = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
     descriptors = {name: fd for name, fd in named.items() if fd is not None}
-    options = [f"--tee={tee}", *(f"--{name}={fd}" for name, fd in descriptors.items())]
-    return _start("plinius.enclave.main", options, descriptors.values())
+    return _start(
+        "plinius.enclave.main",
+        [*(f"--{name}={fd}" for name, fd in descriptors.items()), *options],
+        descriptors.values(),
+    )
 
 
 def _start(module: str, options: list[str], descriptors: object) -> Child:

@@ -18,12 +18,22 @@ from plinius.wire import Infer, Inferred, Notice, Train, Trained, TrainManifest
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of a job, as the user named them."""
+    """The files of a job, as the user named them, and what she gave up.
+
+    Attributes:
+        insecure_no_sandbox: The enclave starts also where the kernel lacks a part of its sandbox.
+    """
 
     cfg: str
     data: str
     key: str
     pool: str
+    insecure_no_sandbox: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Further options of the enclave's command line."""
+        return ("--insecure-no-sandbox",) if self.insecure_no_sandbox else ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,9 @@ def train(paths: Paths, command: Train, *, reveal: tuple[str, ...], restarts: in
     shown = JsonView() if json else TerminalView(paths.pool)
     with opened(paths.pool, paths.data, paths.cfg, create_pool=True) as files, shown as view:
         return _train(
-            Supervisor(files, Owner(paths.key, reveal).start, view, restarts), command, view if json else None
+            Supervisor(files, Owner(paths.key, reveal).start, view, restarts, paths.options),
+            command,
+            view if json else None,
         )
 
 
@@ -63,12 +75,19 @@ class Site:
         pool: The pool.
         data: The sealed data set.
         tee: What the enclave proves itself with.
+        insecure_no_sandbox: The enclave starts also where the kernel lacks a part of its sandbox.
     """
 
     job: str
     pool: str
     data: str
     tee: str
+    insecure_no_sandbox: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Further options of the enclave's command line."""
+        return (f"--tee={self.tee}", *(("--insecure-no-sandbox",) if self.insecure_no_sandbox else ()))
 
 
 def train_for_broker(
@@ -84,7 +103,7 @@ def train_for_broker(
         link = BrokerLink(broker, certificate, lambda text: view(Notice(text)))
         try:
             command = TrainManifest(link.manifest(site.job), shown_name(site.data), shown_name(site.pool))
-            supervisor = Supervisor(files, lambda: Relay(link.relay()), view, restarts, site.tee)
+            supervisor = Supervisor(files, lambda: Relay(link.relay()), view, restarts, site.options)
             return _train(supervisor, command, view if json else None)
         finally:
             link.close()
@@ -108,10 +127,10 @@ def infer(paths: Paths, command: Infer, *, quiet: bool) -> Inferred:
     owner = Owner(paths.key, ("accuracy",))  # it is what the user asks for
     with opened(paths.pool, paths.data, paths.cfg, create_pool=False) as files:
         if quiet:
-            outcome = Supervisor(files, owner.start, lambda _: None, restarts=0).run(command)
+            outcome = Supervisor(files, owner.start, lambda _: None, 0, paths.options).run(command)
         else:
             with TerminalView(paths.pool) as view:
-                outcome = Supervisor(files, owner.start, view, restarts=0).run(command)
+                outcome = Supervisor(files, owner.start, view, 0, paths.options).run(command)
     if not isinstance(outcome, Inferred):
         raise EnclaveError("the enclave answered another question")
     return outcome

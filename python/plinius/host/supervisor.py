@@ -40,14 +40,14 @@ class Supervisor:
         start_owner: Starts what answers the enclave: a process on this machine, or the line to a broker.
         view: Receives what the enclave reports.
         restarts: How often an enclave that died is started again.
-        tee: What the enclave proves itself with.
+        options: Further options of the enclave's command line.
     """
 
     def __init__(
-        self, files: Files, start_owner: Callable[[], Peer], view: View, restarts: int, tee: str = "simulated"
+        self, files: Files, start_owner: Callable[[], Peer], view: View, restarts: int, options: tuple[str, ...] = ()
     ) -> None:
-        self._files, self._start_owner, self._tee = files, start_owner, tee
-        self._view, self._restarts = view, restarts
+        self._files, self._start_owner = files, start_owner
+        self._view, self._restarts, self._options = view, restarts, options
         self.stopped_by: signal.Signals | None = None
         self._provisioned = False
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -81,7 +81,7 @@ class Supervisor:
 
     def _attempt(self, command: Command) -> tuple[Message | None, int]:
         """Runs one enclave to its end; it is surely gone when this returns."""
-        owner, enclave = self._start_owner(), start_enclave(self._files, self._tee)
+        owner, enclave = self._start_owner(), start_enclave(self._files, *self._options)
         self._provisioned = False
         try:
             with suppress(EnclaveError):  # it died already: its exit status says so

@@ -1,11 +1,13 @@
 """The pool: named arrays that survive a crash, and the ground that mirrors and data sets stand on.
 
-Only this package, ``seal``, ``mirror`` and ``dataset`` import the core. ``docs/pool.md`` is the guide.
+Only this package, ``seal``, ``mirror``, ``dataset`` and ``enclave.sandbox`` import the core. ``docs/pool.md`` is the
+guide.
 """
 
+from plinius._core import Medium
 from plinius.pool.arrays import PersistentArray
 from plinius.pool.lists import PersistentList
-from plinius.pool.outside import Entry, PoolStatus, cpu_write_back, medium_at, status
+from plinius.pool.outside import Entry, PoolStatus, cpu_write_back, look_at, medium_at, status
 from plinius.pool.paths import naming
 from plinius.pool.pooling import DEFAULT_HEAP_BYTES, Pool, PoolStats
 from plinius.pool.swaps import swaps
@@ -14,6 +16,7 @@ from plinius.pool.transaction import Transaction
 __all__ = [
     "DEFAULT_HEAP_BYTES",
     "Entry",
+    "Medium",
     "PersistentArray",
     "PersistentList",
     "Pool",
@@ -21,6 +24,7 @@ __all__ = [
     "PoolStatus",
     "Transaction",
     "cpu_write_back",
+    "look_at",
     "medium_at",
     "naming",
     "status",

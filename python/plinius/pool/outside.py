@@ -60,6 +60,20 @@ def status(path: str | os.PathLike[str]) -> PoolStatus:
     )
 
 
+def look_at(descriptor: int, name: str) -> _core.Medium:
+    """What lies under the file behind a descriptor: for `Pool.from_descriptor`, once this process can look no more.
+
+    Args:
+        descriptor: Stays open and stays the caller's.
+        name: What error messages call the file.
+
+    Raises:
+        PoolError: The system refused to look.
+    """
+    with naming(name):
+        return _core.Medium.of(descriptor)
+
+
 def medium_at(path: str | os.PathLike[str]) -> tuple[str, str]:
     """What lies under a file, or would lie under one that is not there yet: the medium and its durability, in words.
 

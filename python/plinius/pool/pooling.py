@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from plinius import _core
+from plinius._core import Medium
 from plinius.pool import checking
 from plinius.pool.paths import naming
 from plinius.pool.reading import find, read_value
@@ -86,17 +87,22 @@ class Pool(Mapping[str, Any]):
             )
 
     @classmethod
-    def from_descriptor(cls, descriptor: int, name: str) -> Pool:
+    def from_descriptor(cls, descriptor: int, name: str, medium: Medium | None = None) -> Pool:
         """Opens the pool behind a descriptor that is open for reading and writing; an empty file becomes a pool.
 
         Args:
             descriptor: Stays open and stays the caller's.
             name: What error messages call the pool.
+            medium: Of this descriptor, where it was looked at earlier (`look_at`). Without it the kernel is asked now,
+                which a process in a sandbox may not do.
         """
         pool = cls.__new__(cls)
         pool.path = name
         with naming(name):
-            pool.core = _core.Pool(fd=descriptor, heap_bytes=DEFAULT_HEAP_BYTES)
+            if medium is None:
+                pool.core = _core.Pool(fd=descriptor, heap_bytes=DEFAULT_HEAP_BYTES)
+            else:
+                pool.core = _core.Pool.on(medium, descriptor, DEFAULT_HEAP_BYTES)
         return pool
 
     @property

@@ -113,7 +113,7 @@ impl Sysfs {
     }
 
     fn of(&self, number: &str) -> Option<String> {
-        persistence_domain(&device_folder(&self.root(), number)?)
+        persistence_domain(&device_folder(&self.root(), number).ok()??)
     }
 }
 
@@ -159,11 +159,32 @@ fn ordinary_memory_that_looks_like_a_disk_is_not_believed() {
     ];
     for (number, place, volatile) in places {
         sysfs.device(number, place);
-        assert_eq!(is_volatile(&device_folder(&sysfs.root(), number).unwrap()), volatile, "{place}");
+        assert_eq!(is_volatile(&device_folder(&sysfs.root(), number).unwrap().unwrap()), volatile, "{place}");
         let on_ext4 = Facts { volatile, ..facts(0xef53, false, false, None) };
         let expected = if volatile { Medium::UncheckedFile } else { Medium::File };
         assert_eq!(Medium::judge(&on_ext4), expected, "{place}");
     }
+}
+
+/// A process in a sandbox may not look, and a tree that cannot be walked tells nothing.
+#[test]
+fn a_device_that_nobody_may_look_at_is_not_believed() {
+    let scratch = Scratch::new();
+    let no_folder = scratch.path("sys");
+    fs::write(&no_folder, "").unwrap();
+    let file = fs::File::open(&no_folder).unwrap();
+    assert!(device_folder(&no_folder, "8:0").is_err());
+    assert!(Facts::of(&file, false, &no_folder).unwrap().volatile);
+    assert!(!Facts::of(&file, false, &scratch.path("missing")).unwrap().volatile);
+}
+
+#[test]
+fn a_known_medium_is_that_of_its_file() {
+    let scratch = Scratch::new();
+    let [one, other] = ["one", "other"].map(|name| fs::File::create(scratch.path(name)).unwrap());
+    let known = KnownMedium::look(&one).unwrap();
+    assert_eq!(known.of(&one).unwrap(), Medium::detect(&one, accepts_map_sync(&one)).unwrap());
+    assert!(matches!(known.of(&other), Err(Error::Misuse(_))));
 }
 
 #[test]
@@ -173,7 +194,7 @@ fn links_are_followed_and_lead_nowhere_else() {
     sysfs.domain("ndbus0/region0", "cpu_cache");
     let link = sysfs.scratch.path("link");
     symlink(sysfs.root(), &link).unwrap();
-    assert_eq!(persistence_domain(&device_folder(&link, "259:0").unwrap()).as_deref(), Some("cpu_cache"));
+    assert_eq!(persistence_domain(&device_folder(&link, "259:0").unwrap().unwrap()).as_deref(), Some("cpu_cache"));
     let outside = sysfs.scratch.path("region7/block");
     fs::create_dir_all(&outside).unwrap();
     fs::write(sysfs.scratch.path("region7/persistence_domain"), "cpu_cache").unwrap();
