@@ -10,12 +10,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from evidence import Made, packed, real, real_quote, real_snp
+from evidence import AT, Made, packed, real, real_quote, real_snp
 from inside import Command
 from plinius.attest import simulated
+from plinius.errors import EvidenceError
+from plinius.owner.evidence import Given
 from plinius.owner.identity import Identity
 from plinius.owner.keyfile import load_key
 from plinius.owner.policy import load
+from plinius.owner.verify import claims_of
 
 OPTION_OR_FILE, ATTESTATION = 3, 11
 IN_TIME = ("--at", "2025-07-01")
@@ -167,6 +170,14 @@ def test_what_does_not_fit_is_named(refusal: Refusal, inside: Command, tmp_path:
 def test_what_is_no_evidence_is_refused(refusal: Refusal, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "evidence").write_bytes(content)
     assert "no evidence that is known" in refusal(ATTESTATION, "verify", tmp_path / "evidence")
+
+
+def test_evidence_is_not_taken_for_that_of_another_tee() -> None:
+    """A broker is told the TEE by a host that may lie."""
+    said = {"sgx": packed(real_quote("tdx")), "snp": packed(real_quote("tdx")), "tdx": packed(real_snp()), "sev": b""}
+    for tee, evidence in said.items():
+        with pytest.raises(EvidenceError):
+            claims_of(Given(tee, evidence), AT)
 
 
 def test_too_long_a_file_is_refused(refusal: Refusal, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ MUTATIONS: dict[str, list[tuple[str, str, Claims]]] = {
     "roots": [
         ("roots", SNP.replace(ROOT.hex(), AMD_ROOTS["Milan"].hex()), claims("snp")),
         ("roots", SNP.replace("roots", "# "), claims("snp")),
+        ("roots", SNP, claims("snp", measurements={**claims("snp").measurements, "root": AMD_ROOTS["Milan"]})),
         ("roots", SNP, claims("snp", measurements={"measurement": b"\xcc" * 48, "vmpl": b"\0"})),
     ],
 }
