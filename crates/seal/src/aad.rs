@@ -24,6 +24,12 @@ impl Aad {
         self.field(&number.to_le_bytes())
     }
 
+    /// The bytes of a test vector, which are no list of fields.
+    #[cfg(test)]
+    pub(crate) fn verbatim(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -7,6 +7,8 @@ mod aad;
 mod aead;
 mod fingerprint;
 mod key;
+#[cfg(test)]
+mod vectors;
 
 pub use aad::Aad;
 pub use aead::{BulkKey, NONCE_BYTES, Nonce, TAG_BYTES, Tag};

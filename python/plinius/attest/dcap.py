@@ -2,8 +2,8 @@
 
 The package `dcap-qvl` verifies the signatures, the certificates and their revocation, Intel's statements on the
 platform's TCB and on the quoting enclave, and refuses by itself: a revoked TCB, a debug enclave or TD, a TD that is
-profiled, may be migrated, has service TDs or lacks SEPT_VE_DISABLE. It is asked for claims only: the owner's policy
-says what TCB status is enough. The window in which all dates hold, it reports; here it is enforced.
+profiled, may be migrated, has service TDs or lacks SEPT_VE_DISABLE. It is asked for claims only: what TCB status is
+enough, the owner's policy says. The window in which all dates hold, it reports; here it is enforced.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def verify(evidence: bytes, at: datetime, *, collateral: str = "") -> Claims:
 
 
 def validity(evidence: bytes, at: datetime, *, collateral: str = "") -> tuple[datetime, datetime]:
-    """The first and the last second in which a quote verifies, as long as its certificates and collateral say.
+    """From when until when a quote verifies, as its certificates and collateral say; the last second is outside.
 
     Raises:
         EvidenceError: It does not verify at this time.
@@ -148,9 +148,10 @@ def _library() -> ModuleType:
 
 
 def _require_window(verified: _Verified, at: int) -> None:
+    """The end is outside, as in the library for revocation lists; for Intel's statements it would be inside."""
     for date, wrong, text in (
         (verified.latest_issue_date, at < verified.latest_issue_date, "is valid only from"),
-        (verified.earliest_expiration_date, at > verified.earliest_expiration_date, "was valid until"),
+        (verified.earliest_expiration_date, at >= verified.earliest_expiration_date, "was valid until"),
     ):
         if wrong:
             shown = datetime.fromtimestamp(date, UTC).isoformat()

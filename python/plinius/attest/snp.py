@@ -95,7 +95,7 @@ def verify(
 def validity(
     evidence: bytes, at: datetime, *, roots: Collection[bytes] = (), certificates: tuple[bytes, ...] = ()
 ) -> tuple[datetime, datetime]:
-    """The first and the last second in which a report verifies, as long as its certificates say.
+    """The first and the last second in which a report verifies, as its certificates say.
 
     Raises:
         EvidenceError: Its certificates do not verify at this time.

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
@@ -24,6 +24,16 @@ AMD_ROOTS: Final = {
     "Turin": bytes.fromhex("4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08"),
 }
 MAX_CERTIFICATE_BYTES: Final = 1 << 14
+# What the library raises for bytes that are no certificate, some of it only when a field is looked at.
+MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _CHAIN_LENGTH: Final = 3
 _HARDWARE_ID: Final = "1.3.6.1.4.1.3704.1.4"
 _PRODUCT: Final = "1.3.6.1.4.1.3704.1.2"
@@ -72,6 +82,13 @@ def verify_chain(
     Raises:
         EvidenceError: One is malformed, not valid at this time, revoked, or not signed by the next.
     """
+    try:
+        return _verified(certificates, at, roots, revocations)
+    except MALFORMED as error:
+        raise EvidenceError(f"a certificate of the SNP report is malformed: {error}") from None
+
+
+def _verified(certificates: Sequence[bytes], at: datetime, roots: Collection[bytes], revocations: bytes) -> Endorsement:
     vcek, ask, ark = _parse(certificates)
     root = hashlib.sha256(ark.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
     if root not in roots:
@@ -90,17 +107,14 @@ def _parse(certificates: Sequence[bytes]) -> list[x509.Certificate]:
         raise EvidenceError(f"an SNP report needs three certificates (VCEK, ASK, ARK), there are {len(certificates)}")
     if max(map(len, certificates)) > MAX_CERTIFICATE_BYTES:
         raise EvidenceError("refused a certificate: it is too long")
-    try:
-        return [load_certificate(certificate) for certificate in certificates]
-    except ValueError as error:
-        raise EvidenceError(f"a certificate of the SNP report cannot be read: {error}") from None
+    return [load_certificate(certificate) for certificate in certificates]
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
     """Reads a certificate of AMD's.
 
     Raises:
-        ValueError: It is none.
+        MALFORMED: It is none.
     """
     with warnings.catch_warnings():
         # AMD gives every VCEK the serial number 0, which RFC 5280, 4.1.2.2, does not allow.
@@ -118,18 +132,15 @@ def _require_valid(name: str, certificate: x509.Certificate, at: datetime) -> No
 def _require_issued(name: str, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, ValueError, TypeError):  # another issuer's name or kind of key
         raise EvidenceError(f"the {name} is not signed by its issuer") from None
 
 
 def _require_issuers(*issuers: x509.Certificate) -> None:
     """That what has issued certificates may do so (RFC 5280, 4.2.1.3 and 4.2.1.9)."""
     for issuer in issuers:
-        try:
-            basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-            usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
-        except (x509.ExtensionNotFound, ValueError) as error:
-            raise EvidenceError(f"a certificate of the SNP report may not issue others: {error}") from None
+        basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
         if not (basic.ca and usage.key_cert_sign):
             raise EvidenceError("a certificate of the SNP report may not issue others")
 
@@ -139,10 +150,9 @@ def _require_unrevoked(
 ) -> None:
     try:
         crl = x509.load_der_x509_crl(revocations)
-        genuine = crl.issuer == ark.subject and crl.is_signature_valid(ark.public_key())  # type: ignore[arg-type]
-    except (ValueError, TypeError) as error:
+    except MALFORMED as error:
         raise EvidenceError(f"the revocation list cannot be read: {error}") from None
-    if not genuine:
+    if crl.issuer != ark.subject or not crl.is_signature_valid(ark.public_key()):  # type: ignore[arg-type]
         raise EvidenceError("the revocation list is not signed by the ARK")
     if crl.next_update_utc is None or not crl.last_update_utc <= at <= crl.next_update_utc:
         raise EvidenceError("the revocation list is not valid at this time; fetch the current one")
@@ -173,10 +183,7 @@ def _endorsement(vcek: x509.Certificate, root: bytes, chain: Sequence[x509.Certi
 
 
 def _extension(certificate: x509.Certificate, oid: str) -> bytes:
-    try:
-        value = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value
-    except (x509.ExtensionNotFound, ValueError) as error:
-        raise EvidenceError(f"the VCEK lacks an extension: {error}") from None
+    value = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value
     if not isinstance(value, x509.UnrecognizedExtension):
         raise EvidenceError(f"the VCEK's extension {oid} is malformed")
     return value.value

@@ -15,7 +15,7 @@ from plinius.attest.dcap import QuoteEvidence
 from plinius.attest.fields import MAX_EVIDENCE_BYTES
 from plinius.attest.simulated import SimulatedEvidence
 from plinius.attest.snp import SnpEvidence
-from plinius.attest.snp_chain import load_certificate
+from plinius.attest.snp_chain import MALFORMED, load_certificate
 from plinius.attest.snp_report import REPORT_BYTES
 from plinius.errors import ConfigError, EvidenceError
 from plinius.files import reason
@@ -118,7 +118,7 @@ def _certificates(path: str) -> list[x509.Certificate]:
         if _PEM in content:
             return x509.load_pem_x509_certificates(content)
         return [load_certificate(content)]
-    except ValueError as error:
+    except MALFORMED as error:
         raise ConfigError(f"this is no certificate in DER or PEM: {error}", path=path) from None
 
 

@@ -11,15 +11,13 @@ from plinius.files import new_file, read_private, wipe
 
 _HEADER: Final = "plinius-signing-key-1"
 _MAX_FILE_BYTES: Final = 4096
-_SECRET_DIGITS: Final = 64
-_FIELDS: Final = 3
+_LINES: Final = 3
 
 
 class Identity:
     """A signing key. It shows its public half only.
 
-    The library holds the secret, and gives it away as Python bytes that cannot be wiped: once when it is saved. Loading
-    leaves one copy too.
+    The library holds the secret. Saving and loading leave it, as text, in Python memory that cannot be wiped.
     """
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
@@ -39,16 +37,18 @@ class Identity:
         """
         content = read_private(path, "signing key", _MAX_FILE_BYTES)
         try:
-            fields = content.decode("ascii").split()
-            if len(fields) != _FIELDS or fields[0] != _HEADER or len(fields[2]) != _SECRET_DIGITS:
-                raise ConfigError(f"this is no signing key: {_HEADER}, its public and its secret half", path=path)
-            identity = cls(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(fields[2])))
-        except ValueError:  # not ASCII, or no hexadecimal digits; its text may quote the secret
-            raise ConfigError("this is no signing key: it is not text of hexadecimal digits", path=path) from None
+            header, _, secret = content.decode("ascii").split("\n")[:_LINES]
+            if header != _HEADER:
+                raise ConfigError(f"this is no signing key: it does not begin with {_HEADER}", path=path)
+            identity = cls(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret)))
+            if identity._text() != content:
+                raise ConfigError("this signing key was changed: it is not what its secret half gives", path=path)
+        except ValueError:  # its own text might quote the secret
+            raise ConfigError(
+                "this is no signing key: it is cut, or no text of hexadecimal digits", path=path
+            ) from None
         finally:
             wipe(content)
-        if identity.public.hex() != fields[1]:
-            raise ConfigError("this signing key was changed: its public half is not that of its secret", path=path)
         return identity
 
     def save(self, path: str) -> None:
@@ -57,9 +57,8 @@ class Identity:
         Raises:
             ConfigError: The file exists or cannot be written.
         """
-        secret = self._private.private_bytes_raw().hex()
         with new_file(path) as file:
-            file.write(f"{_HEADER}\n{self.public.hex()}\n{secret}\n".encode())
+            file.write(self._text())
 
     def sign(self, message: bytes) -> bytes:
         """Signs a message: 64 bytes, the same for the same message."""
@@ -69,6 +68,9 @@ class Identity:
     def public(self) -> bytes:
         """The public half, 32 bytes."""
         return self._private.public_key().public_bytes_raw()
+
+    def _text(self) -> bytes:
+        return f"{_HEADER}\n{self.public.hex()}\n{self._private.private_bytes_raw().hex()}\n".encode()
 
     def __repr__(self) -> str:
         return f"Identity(public={self.public.hex()})"

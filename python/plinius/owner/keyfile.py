@@ -104,7 +104,8 @@ def _unlocked(path: str, locked: bytes, identity: str | None, passphrase: Callab
     except age.DecryptError as error:
         other = "this is not its passphrase" if identity is None else "this identity is none of its recipients"
         hint = "; is it locked to a recipient? then: --identity FILE" if identity is None else ""
-        raise ConfigError(f"the key file is not unlocked ({error}): {other}{hint}", path=path) from None
+        text = " ".join(str(error).split())
+        raise ConfigError(f"the key file is not unlocked ({text}): {other}{hint}", path=path) from None
 
 
 def _opened(age: ModuleType, path: str, identity: object) -> bytearray:
