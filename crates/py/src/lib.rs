@@ -24,7 +24,7 @@ mod _core {
     #[pymodule_export]
     use crate::key::Key;
     #[pymodule_export]
-    use crate::mirror::{Fingerprints, Reading, Writing};
+    use crate::mirror::{Fingerprints, Reading, Source, Writing};
     #[pymodule_export]
     use crate::pool::{Pool, cpu_write_back, medium_of, status};
     #[pymodule_export]
