@@ -130,7 +130,8 @@ class Extents:
     def add(self, sealed: Sealed) -> SealedAt:
         """Counts the extent of a sealed buffer."""
         offset, length, nonces, tags = sealed
-        return SealedAt(self.number((offset, length)) if length else None, nonces, tags)
+        numbers = self._numbers
+        return SealedAt(numbers.setdefault((offset, length), len(numbers)) if length else None, nonces, tags)
 
 
 def is_newest(pool: Pool, name: str, known: Committed | None) -> bool:
