@@ -120,7 +120,7 @@ def rewrite_entry(pool: Path, edit: Callable[[bytes, Extents], tuple[bytes, Exte
         # The core commits nothing without something sealed: a byte under a key of the attacker's own.
         writing = _core.Writing(opened.core, Key.generate().core, bytes(16), "attack", (1, 1))
         [((offset, length, _, _), _)] = writing.seal(
-            [("byte", "uint8", (1,), bytearray(1), None)], _core.Fingerprints(), 1
+            [(_core.Source("byte", "uint8", (1,), bytes(1)), None)], _core.Fingerprints(), 1
         )
         writing.commit(name, meta, [*extents, (offset, length)])
 

@@ -18,6 +18,7 @@ __all__ = [
     "RecordReader",
     "Scope",
     "Snapshot",
+    "Source",
     "Transaction",
     "Writing",
     "copy_in",
@@ -36,7 +37,8 @@ __all__ = [
 ]
 
 _Memory: TypeAlias = npt.NDArray[np.uint8] | bytes
-_EntryTuple: TypeAlias = tuple[str, bytes, list[tuple[int, int]]]
+_Meta: TypeAlias = bytes
+_EntryTuple: TypeAlias = tuple[str, _Meta, list[tuple[int, int]]]
 _Sealed: TypeAlias = tuple[int, int, bytes, bytes]
 
 class _Status(TypedDict):
@@ -107,6 +109,7 @@ class Pool:
     def flush(self) -> str: ...
     def entries(self) -> list[_EntryTuple]: ...
     def entry(self, name: str) -> _EntryTuple | None: ...
+    def meta(self, name: str) -> _Meta | None: ...
     def transaction(self) -> Transaction: ...
     def check_free(self) -> None: ...
     def snapshot(self) -> Snapshot: ...
@@ -160,6 +163,11 @@ class Snapshot:
     def __reduce__(self) -> NoReturn: ...
 
 @final
+class Source:
+    def __new__(cls, name: str, dtype: str, shape: Sequence[int], memory: _Memory) -> Source: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
 class Writing:
     def __new__(cls, pool: Pool, key: Key, job_id: bytes, mirror: str, written: tuple[int, int]) -> Writing: ...
     @property
@@ -168,7 +176,7 @@ class Writing:
     def commitment(self) -> bytes: ...
     def seal(
         self,
-        buffers: Sequence[tuple[str, str, Sequence[int], _Memory, bytes | None]],
+        buffers: Sequence[tuple[Source, bytes | None]],
         prints: Fingerprints,
         threads: int,
     ) -> list[tuple[_Sealed, bytes]]: ...
@@ -179,7 +187,7 @@ class Writing:
 @final
 class Fingerprints:
     def __new__(cls) -> Fingerprints: ...
-    def of(self, memories: Sequence[_Memory], threads: int) -> list[bytes]: ...
+    def of(self, buffers: Sequence[Source], threads: int) -> list[bytes]: ...
 
 @final
 class Reading:

@@ -15,9 +15,9 @@ import plinius
 import pytest
 import torch
 from plinius import Key, Mirror, Pool, _core, status
-from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolError, PoolFull
+from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolCorrupt, PoolError, PoolFull
 from plinius.mirror import ExactnessWarning, RollbackWarning, public_mirrors, read_facts
-from small_training import ENTRY, Training, entry_of, flip, head_of, read_at, trained, write_at
+from small_training import ENTRY, Training, entry_of, flip, head_of, read_at, rewrite_entry, trained, write_at
 
 BIG = """
 import resource, sys, warnings
@@ -120,6 +120,15 @@ def test_overwriting_starts_anew(path: Path, key: Key) -> None:
     head = head_of(path)
     assert head.job_id != job
     assert (head.generations[0].written.version, head.generations[0].written.step) == (2, 2)
+
+
+def test_a_damaged_head_is_named_and_not_overwritten(path: Path, key: Key) -> None:
+    trained(path, key, 1)
+    rewrite_entry(path, lambda _, extents: (b"damaged", extents))
+    training = Training(path, key, seed=2)
+    with pytest.raises(PoolCorrupt, match="the head of a mirror is damaged"):
+        training.mirror.save(2)
+    assert training.mirror.save(2, overwrite=True)
 
 
 def test_a_second_mirror_of_the_same_name_does_not_overwrite_the_first(path: Path, key: Key) -> None:

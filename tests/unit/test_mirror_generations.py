@@ -142,6 +142,17 @@ def test_an_unchanged_array_is_not_written_again_and_comes_back(path: Path, key:
         assert third["still"][-1] == -1
 
 
+def test_starting_anew_writes_what_has_not_changed_too(path: Path, key: Key) -> None:
+    array = np.arange(LARGE // 8)
+    with Pool(path) as pool, mirror_of(pool, key, array=array) as mirror:
+        mirror.save(1)
+        assert LARGE not in written(pool, mirror, 2)
+        mirror.save(3, overwrite=True)
+        again = np.zeros_like(array)
+        assert mirror_of(pool, key, array=again).restore() == 3
+        assert (again == array).all()
+
+
 @pytest.mark.parametrize("changes", [1, 3, 40])
 def test_an_array_that_changed_for_long_and_then_rests_is_soon_not_written_any_more(
     path: Path, key: Key, changes: int

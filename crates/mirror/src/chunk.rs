@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use plinius_pm::Extent;
 use plinius_seal::{Aad, NONCE_BYTES, TAG_BYTES};
-use zeroize::Zeroize;
+use zeroize::optimization_barrier;
 
 use crate::error::{Error, Result};
 
@@ -28,6 +28,20 @@ pub trait Source: Sync {
     /// Whether there is nothing to seal.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl<S: Source> Source for &S {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn copy_out(&self, at: usize, out: &mut [u8]) {
+        (**self).copy_out(at, out);
+    }
+
+    fn look<T>(&self, at: usize, len: usize, see: impl FnOnce(&[u8]) -> T) -> T {
+        (**self).look(at, len, see)
     }
 }
 
@@ -132,6 +146,11 @@ pub fn chunks(lengths: impl Iterator<Item = usize>) -> Vec<Chunk> {
     lengths.enumerate().flat_map(chunks_of).collect()
 }
 
+/// The bytes of the longest of these chunks: more room takes time to make, and to wipe.
+pub fn longest(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(|chunk| chunk.len).max().unwrap_or(0)
+}
+
 /// Starting a thread costs more than sealing less than this.
 const BYTES_PER_THREAD: usize = 2 * CHUNK_BYTES;
 
@@ -141,18 +160,19 @@ pub fn useful_threads(threads: usize, bytes: usize) -> usize {
 }
 
 /// Runs `work(worker's staging buffer, item)` for `0..items` on `threads` threads. The first error stops all of them;
-/// `done` runs in each thread at its end, when its staging buffer has been wiped.
+/// `done` runs in each thread at its end, when its staging buffer has been wiped. That has `staging_bytes`, whatever an
+/// item needs of it: to fill it up with zeros for each would cost as much as to copy into it.
 pub fn in_parallel(
     items: usize,
     threads: usize,
     staging_bytes: usize,
-    work: impl Fn(&mut Vec<u8>, usize) -> Result<()> + Sync,
+    work: impl Fn(&mut [u8], usize) -> Result<()> + Sync,
     done: impl Fn() + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     let worker = || {
-        let mut staging = Vec::with_capacity(staging_bytes);
+        let mut staging = vec![0; staging_bytes];
         loop {
             let item = next.fetch_add(1, Ordering::Relaxed);
             if item >= items {
@@ -163,7 +183,7 @@ pub fn in_parallel(
                 next.store(items, Ordering::Relaxed);
             }
         }
-        staging.zeroize();
+        wipe(&mut staging);
         done();
     };
     std::thread::scope(|scope| {
@@ -173,6 +193,13 @@ pub fn in_parallel(
         worker();
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// Zeroes plaintext that nobody reads again, and lets the compiler not leave that out. `Zeroize` writes byte by byte, which
+/// takes as long as to seal as much.
+fn wipe(staging: &mut [u8]) {
+    staging.fill(0);
+    optimization_barrier(staging);
 }
 
 /// The nth of equal parts: a nonce, a tag or a fingerprint of a chunk.

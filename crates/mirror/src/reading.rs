@@ -4,7 +4,7 @@ use plinius_pm::{Extent, Pool};
 use plinius_seal::{BulkKey, JobKey, NONCE_BYTES, Salt, TAG_BYTES};
 
 use crate::chunk::{
-    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Target, chunks, in_parallel, part, useful_threads,
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Target, chunks, in_parallel, longest, part, useful_threads,
 };
 use crate::error::{Error, Result};
 use crate::writing::manifest_name;
@@ -39,11 +39,11 @@ impl Reading {
         in_parallel(
             work.len(),
             useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
-            CHUNK_BYTES + TAG_BYTES,
+            longest(&work) + TAG_BYTES,
             |staging, item| {
                 let (name, sealed, target) = &buffers[work[item].buffer];
-                self.open_chunk(pool, &self.context, name, sealed, work[item], staging)?;
-                target.copy_in(work[item].at, &staging[..work[item].len]);
+                let opened = self.open_chunk(pool, &self.context, name, sealed, work[item], staging)?;
+                target.copy_in(work[item].at, opened);
                 Ok(())
             },
             || {},
@@ -59,35 +59,35 @@ impl Reading {
         sealed.check("the manifest", len)?;
         // It grows by what was verified: the length is a claim, and so may not take memory.
         let mut manifest = Vec::new();
-        let mut staging = Vec::with_capacity(CHUNK_BYTES + TAG_BYTES);
+        let mut staging = vec![0; CHUNK_BYTES.min(len) + TAG_BYTES];
         for chunk in chunks(std::iter::once(len)) {
-            self.open_chunk(pool, &context, &manifest_name(), sealed, chunk, &mut staging)?;
-            manifest.extend(&staging[..chunk.len]);
+            manifest.extend(self.open_chunk(pool, &context, &manifest_name(), sealed, chunk, &mut staging)?);
         }
         Ok(manifest)
     }
 
-    /// Leaves the verified plaintext of a chunk at the start of `staging`.
-    fn open_chunk(
+    /// Returns the verified plaintext of a chunk, at the start of `staging`.
+    fn open_chunk<'a>(
         &self,
         pool: &Pool,
         context: &Context,
         name: &BufferName,
         sealed: &SealedBuffer,
         chunk: Chunk,
-        staging: &mut Vec<u8>,
-    ) -> Result<()> {
+        staging: &'a mut [u8],
+    ) -> Result<&'a [u8]> {
         let refused = || Error::Refused(if name.name.is_empty() { "the manifest".into() } else { name.name.clone() });
         let nonce = part::<NONCE_BYTES>(&sealed.nonces, chunk.index).ok_or_else(refused)?;
         let tag = part::<TAG_BYTES>(&sealed.tags, chunk.index).ok_or_else(refused)?;
         let extent = sealed.extent.ok_or_else(refused)?;
-        staging.resize(chunk.len, 0);
-        pool.read(extent, chunk.at as u64, staging)?;
-        staging.extend(tag);
+        let staging = &mut staging[..chunk.len + TAG_BYTES];
+        let (ciphertext, place) = staging.split_at_mut(chunk.len);
+        pool.read(extent, chunk.at as u64, ciphertext)?;
+        place.copy_from_slice(&tag);
         let count = sealed.tags.len() / TAG_BYTES;
         let aad = name.aad(context, count).number(chunk.index as u64);
-        self.key.open(&nonce, &aad, staging).map_err(|_| refused())?;
-        Ok(())
+        let opened = self.key.open(&nonce, &aad, staging).map_err(|_| refused())?;
+        Ok(opened)
     }
 }
 

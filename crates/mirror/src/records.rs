@@ -112,17 +112,16 @@ impl RecordReader {
 
     /// Checks the tags of `count` records from `first` on.
     pub fn verify(&self, pool: &Arc<Pool>, first: u64, count: usize, threads: usize) -> Result<()> {
-        let check = |staging: &mut Vec<u8>, item| self.open_record(pool, first + item as u64, staging).map(drop);
+        let check = |staging: &mut [u8], item: usize| self.open_record(pool, first + item as u64, staging).map(drop);
         let threads = useful_threads(threads, count * self.shape.sealed_bytes());
         in_parallel(count, threads, self.shape.sealed_bytes(), check, || {})
     }
 
-    fn open_record<'a>(&self, pool: &Arc<Pool>, index: u64, staging: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    fn open_record<'a>(&self, pool: &Arc<Pool>, index: u64, staging: &'a mut [u8]) -> Result<&'a [u8]> {
         if index >= self.count {
             return Err(Error::Misuse(format!("there is no record {index}: the data set has {}", self.count)));
         }
         let sealed_bytes = self.shape.sealed_bytes();
-        staging.resize(sealed_bytes, 0);
         pool.read(self.extent, index * sealed_bytes as u64, staging)?;
         let refused = |_| Error::Refused(format!("record {index} of the data set"));
         let (nonce, rest) = staging.split_first_chunk_mut().ok_or_else(|| refused(plinius_seal::Error::Refused))?;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use plinius_seal::{FINGERPRINT_BYTES, Fingerprint, Fingerprints};
 
-use crate::chunk::{BufferName, CHUNK_BYTES, Chunk, Source, chunks, in_parallel, useful_threads};
+use crate::chunk::{CHUNK_BYTES, Chunk, Source, chunks, in_parallel, useful_threads};
 use crate::error::Result;
 
 /// What is done about a buffer's fingerprints while it is sealed.
@@ -24,7 +24,7 @@ pub fn fingerprints<S: Source>(prints: &Fingerprints, sources: &[S], threads: us
     let work = chunks(sources.iter().map(Source::len));
     let notes = Notes(sources.iter().map(|source| room(source.len())).collect());
     let threads = useful_threads(threads, work.iter().map(|chunk| chunk.len).sum());
-    let look = |_: &mut Vec<u8>, item: usize| {
+    let look = |_: &mut [u8], item: usize| {
         let chunk = work[item];
         notes.put(chunk, sources[chunk.buffer].look(chunk.at, chunk.len, |bytes| prints.of(bytes))?);
         Ok(())
@@ -38,7 +38,7 @@ pub struct Notes(Vec<Mutex<Vec<u8>>>);
 
 impl Notes {
     /// Room for those of the buffers that are watched for it.
-    pub fn new<S: Source>(buffers: &[(BufferName, S)], watches: &[Watch]) -> Self {
+    pub fn new<N, S: Source>(buffers: &[(N, S)], watches: &[Watch]) -> Self {
         let noted = buffers.iter().zip(watches);
         Self(noted.map(|((_, source), watch)| room(if *watch == Watch::Note { source.len() } else { 0 })).collect())
     }

@@ -1,12 +1,13 @@
 //! One write attempt: a fresh salt and key, buffers sealed into reserved extents, one commit.
 
+use std::borrow::Borrow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plinius_pm::{Entry, Extent, MappedFile, Pool, Region, Reserved};
 use plinius_seal::{BulkKey, Fingerprints, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
 
 use crate::chunk::{
-    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Source, chunks, in_parallel, part, useful_threads,
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Source, chunks, in_parallel, longest, part, useful_threads,
 };
 use crate::error::{Error, Result};
 use crate::watching::{Notes, Watch};
@@ -39,7 +40,11 @@ impl<R: Region> Writing<R> {
     }
 
     /// Seals buffers into free extents.
-    pub fn seal<S: Source>(&mut self, buffers: &[(BufferName, S)], threads: usize) -> Result<Vec<SealedBuffer>> {
+    pub fn seal<N: Borrow<BufferName> + Sync, S: Source>(
+        &mut self,
+        buffers: &[(N, S)],
+        threads: usize,
+    ) -> Result<Vec<SealedBuffer>> {
         let context = self.context.clone();
         self.seal_as(&context, buffers, threads, |_, _| Ok(()))
     }
@@ -48,9 +53,9 @@ impl<R: Region> Writing<R> {
     ///
     /// # Errors
     /// What was sealed of a buffer is not what was expected of it (`Error::Written`).
-    pub fn seal_watched<S: Source>(
+    pub fn seal_watched<N: Borrow<BufferName> + Sync, S: Source>(
         &mut self,
-        buffers: &[(BufferName, S)],
+        buffers: &[(N, S)],
         watches: &[Watch],
         prints: &Fingerprints,
         threads: usize,
@@ -64,7 +69,7 @@ impl<R: Region> Writing<R> {
                 Ok(())
             }
             Watch::Expect(expected) if part(expected, chunk.index) == Some(prints.of(bytes)?) => Ok(()),
-            Watch::Expect(_) => Err(Error::Written(buffers[chunk.buffer].0.name.clone())),
+            Watch::Expect(_) => Err(Error::Written(buffers[chunk.buffer].0.borrow().name.clone())),
         })?;
         Ok(sealed.into_iter().zip(noted.finish()).collect())
     }
@@ -82,10 +87,10 @@ impl<R: Region> Writing<R> {
         Ok(self.pool.commit(entry, reserved)?)
     }
 
-    fn seal_as<S: Source>(
+    fn seal_as<N: Borrow<BufferName> + Sync, S: Source>(
         &mut self,
         context: &Context,
-        buffers: &[(BufferName, S)],
+        buffers: &[(N, S)],
         threads: usize,
         watch: impl Fn(Chunk, &[u8]) -> Result<()> + Sync,
     ) -> Result<Vec<SealedBuffer>> {
@@ -99,11 +104,11 @@ impl<R: Region> Writing<R> {
         Ok(sealed)
     }
 
-    fn seal_into<S: Source>(
+    fn seal_into<N: Borrow<BufferName> + Sync, S: Source>(
         &self,
         context: &Context,
         reserved: &Reserved<R>,
-        buffers: &[(BufferName, S)],
+        buffers: &[(N, S)],
         threads: usize,
         watch: impl Fn(Chunk, &[u8]) -> Result<()> + Sync,
     ) -> Result<Vec<SealedBuffer>> {
@@ -113,15 +118,15 @@ impl<R: Region> Writing<R> {
         in_parallel(
             work.len(),
             useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
-            CHUNK_BYTES,
+            longest(&work),
             |staging, item| {
                 let chunk = work[item];
                 let (name, source) = &buffers[chunk.buffer];
-                staging.resize(chunk.len, 0);
+                let staging = &mut staging[..chunk.len];
                 source.copy_out(chunk.at, staging);
                 // What is sealed is what was looked at: both are this private copy.
                 watch(chunk, staging)?;
-                let aad = name.aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
+                let aad = name.borrow().aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
                 let sealed = self.key.seal(&aad, staging)?;
                 reserved.write(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging)?;
                 results.lock().unwrap_or_else(PoisonError::into_inner)[item] = sealed;

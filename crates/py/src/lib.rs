@@ -26,7 +26,7 @@ mod _core {
     #[pymodule_export]
     use crate::key::{Key, key_custody};
     #[pymodule_export]
-    use crate::mirror::{Fingerprints, Reading, Writing};
+    use crate::mirror::{Fingerprints, Reading, Source, Writing};
     #[pymodule_export]
     use crate::pool::{Medium, Pool, cpu_write_back, medium_of, status};
     #[pymodule_export]

@@ -16,14 +16,31 @@ use crate::pool::Pool;
 
 /// A sealed buffer: offset and length of its extent (zeros for an empty buffer), nonces, tags.
 type SealedTuple<'py> = (u64, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
-type SealedVecs = (u64, u64, Vec<u8>, Vec<u8>);
-/// Name, dtype, shape, memory, and what is done about fingerprints: None, nothing; no bytes, they are noted; else they must
-/// be these.
-type SourceTuple<'py> = (String, String, Vec<u64>, Bound<'py, PyAny>, Option<Vec<u8>>);
+/// A buffer, and what is done about its fingerprints: None, nothing; no bytes, they are noted; else they must be these.
+type SourceTuple = (Py<Source>, Option<Vec<u8>>);
 /// A sealed buffer and the fingerprints that were noted.
 type WatchedTuple<'py> = (SealedTuple<'py>, Bound<'py, PyBytes>);
 /// Name, dtype, shape, sealed buffer and memory.
-type TargetTuple<'py> = (String, String, Vec<u64>, SealedVecs, Bound<'py, PyAny>);
+type TargetTuple<'py> = (String, String, Vec<u64>, SealedTuple<'py>, Bound<'py, PyAny>);
+
+/// A buffer that is sealed from, or looked at: made once for as many saves as it stays the same memory.
+#[pyclass(frozen, module = "plinius._core")]
+pub struct Source {
+    name: BufferName,
+    memory: Borrowed,
+}
+
+#[pymethods]
+impl Source {
+    #[new]
+    fn new(name: String, dtype: String, shape: Vec<u64>, memory: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self { name: BufferName { name, dtype, shape }, memory: Borrowed::read(memory)? })
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("borrowed memory is not pickled"))
+    }
+}
 
 /// One write attempt.
 ///
@@ -65,17 +82,13 @@ impl Writing {
     fn seal<'py>(
         &mut self,
         py: Python<'py>,
-        buffers: Vec<SourceTuple<'py>>,
+        buffers: Vec<SourceTuple>,
         prints: &Fingerprints,
         threads: usize,
     ) -> PyResult<Vec<WatchedTuple<'py>>> {
-        let borrow = |(name, dtype, shape, memory, watch): SourceTuple<'py>| {
-            let watch =
-                watch.map_or(Watch::Not, |known| if known.is_empty() { Watch::Note } else { Watch::Expect(known) });
-            Ok(((BufferName { name, dtype, shape }, Borrowed::read(&memory)?), watch))
-        };
-        let (buffers, watches): (Vec<_>, Vec<_>) =
-            buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?.into_iter().unzip();
+        let watch = |known: &Vec<u8>| if known.is_empty() { Watch::Note } else { Watch::Expect(known.clone()) };
+        let watches: Vec<_> = buffers.iter().map(|(_, known)| known.as_ref().map_or(Watch::Not, watch)).collect();
+        let buffers: Vec<_> = buffers.iter().map(|(source, _)| named(source.get())).collect();
         let writing = self.current()?;
         let sealed = py.detach(|| writing.seal_watched(&buffers, &watches, &prints.0, threads));
         let sealed = sealed.map_err(|error| errors::mirror(py, error))?;
@@ -120,13 +133,8 @@ impl Fingerprints {
     }
 
     /// Those of several buffers, sixteen bytes for each 256 KiB.
-    fn of<'py>(
-        &self,
-        py: Python<'py>,
-        memories: Vec<Bound<'py, PyAny>>,
-        threads: usize,
-    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let memories = memories.iter().map(Borrowed::read).collect::<PyResult<Vec<_>>>()?;
+    fn of<'py>(&self, py: Python<'py>, buffers: Vec<Py<Source>>, threads: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let memories: Vec<_> = buffers.iter().map(|source| &source.get().memory).collect();
         let found =
             py.detach(|| fingerprints(&self.0, &memories, threads)).map_err(|error| errors::mirror(py, error))?;
         Ok(found.iter().map(|prints| PyBytes::new(py, prints)).collect())
@@ -172,13 +180,17 @@ impl Reading {
         py.detach(|| self.reading.open(&pool, &buffers, threads)).map_err(|error| errors::mirror(py, error))
     }
 
-    fn open_manifest<'py>(&self, py: Python<'py>, sealed: SealedVecs) -> PyResult<Bound<'py, PyByteArray>> {
+    fn open_manifest<'py>(&self, py: Python<'py>, sealed: SealedTuple<'py>) -> PyResult<Bound<'py, PyByteArray>> {
         let sealed = sealed_buffer(sealed)?;
         let pool = self.pool.get().open(py)?;
         let manifest =
             py.detach(|| self.reading.open_manifest(&pool, &sealed)).map_err(|error| errors::mirror(py, error))?;
         Ok(PyByteArray::new(py, &manifest))
     }
+}
+
+fn named(source: &Source) -> (&BufferName, &Borrowed) {
+    (&source.name, &source.memory)
 }
 
 /// `written` is the generation and the step of the attempt.
@@ -191,11 +203,11 @@ fn tuple<'py>(py: Python<'py>, sealed: &SealedBuffer) -> SealedTuple<'py> {
     (offset, bytes, PyBytes::new(py, &sealed.nonces), PyBytes::new(py, &sealed.tags))
 }
 
-fn sealed_buffer((offset, bytes, nonces, tags): SealedVecs) -> PyResult<SealedBuffer> {
+fn sealed_buffer((offset, bytes, nonces, tags): SealedTuple<'_>) -> PyResult<SealedBuffer> {
     let extent = match (offset, bytes) {
         (0, 0) => None,
         (_, 0) => return Err(PyValueError::new_err("an extent has at least one byte")),
         _ => Some(Extent { offset, bytes }),
     };
-    Ok(SealedBuffer { extent, nonces, tags })
+    Ok(SealedBuffer { extent, nonces: nonces.as_bytes().to_vec(), tags: tags.as_bytes().to_vec() })
 }

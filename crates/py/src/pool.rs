@@ -9,7 +9,7 @@ use std::time::Duration;
 use plinius_pm::{Durability, Entry, Error, Flush, KnownMedium, Options, Pool as CorePool, Status};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors;
 use crate::snapshot::Snapshot;
@@ -118,6 +118,11 @@ impl Pool {
 
     fn entry(&self, py: Python<'_>, name: &str) -> PyResult<Option<EntryTuple>> {
         Ok(self.open(py)?.entry(name).map(|entry| tuple(&entry)))
+    }
+
+    /// The public bytes of an entry alone.
+    fn meta<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        Ok(self.open(py)?.entry(name).map(|entry| PyBytes::new(py, &entry.meta)))
     }
 
     /// Begins a transaction, as soon as no other one runs.

@@ -23,6 +23,6 @@ def import_torch() -> ModuleType:
         ConfigError: torch is not installed.
     """
     try:
-        return import_module("plinius.frameworks.torch")
+        return torch_if_loaded() or import_module("plinius.frameworks.torch")
     except ModuleNotFoundError as error:
         raise ConfigError(f"the mirror holds state of torch, but {error}; install torch") from None

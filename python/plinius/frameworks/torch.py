@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ _DTYPES: dict[str, torch.dtype] = {
     if hasattr(torch, name)  # the narrow floats came one by one
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_COMPLEX = {dtype for dtype in _NAMES if dtype.is_complex}
 _IN_NUMPY = {dtype for name, dtype in _DTYPES.items() if hasattr(np, name)}
 _REQUIRES_GRAD, _PARAMETER = 1, 2
 _NOTHING: Memory = np.empty(0, np.uint8)
@@ -41,6 +43,8 @@ class Tensors:
     def identity(self, array: torch.Tensor, path: str) -> Hashable:
         """Returns the address, device, dtype, shape and strides; ``None`` for an empty tensor.
 
+        A view that conjugates or negates what it shows is told from one that does not.
+
         Raises:
             ConfigError: The tensor has no bytes of its own that could be mirrored.
         """
@@ -53,7 +57,18 @@ class Tensors:
         ):
             refuse(path, _what(array))
         address = array.data_ptr()
-        return (address, array.get_device(), array.dtype, array.shape, array.stride()) if address else None
+        if not address:
+            return None
+        stored = (address, array.get_device(), array.dtype, array.shape, array.stride())
+        is_conj, is_neg = _is_conj(array), array.is_neg()
+        return (*stored, is_conj, is_neg) if is_conj or is_neg else stored
+
+    def evidence(self, arrays: list[Any]) -> object:
+        """Returns all that the identity and the traits of a tensor depend on besides its type."""
+        try:
+            return [list(map(look, arrays)) for look in _LOOKS]
+        except RuntimeError:  # a sparse tensor has no address, a nested one no shape
+            return None
 
     def view(self, array: torch.Tensor) -> View:
         """Returns the tensor's bytes: its own in host memory where they are dense."""
@@ -62,12 +77,16 @@ class Tensors:
             tensor = self._on_host(tensor)
         shape, strides = tensor.shape, tensor.stride()
         layout: Layout = None
-        if tensor.is_conj() or tensor.is_neg() or not (tensor.is_contiguous() or is_dense(shape, strides)):
+        is_as_stored = not (_is_conj(tensor) or tensor.is_neg())
+        if is_as_stored and strides == row_major(shape):  # most
+            pass
+        elif not is_as_stored or not (tensor.is_contiguous() or is_dense(shape, strides)):
             tensor = tensor.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
             layout = "copied"
-        elif strides != row_major(shape) and tensor.numel():
+        elif tensor.numel():
             layout = strides
-        return View(_memory(tensor), _NAMES[tensor.dtype], shape, layout, layout != "copied" and array.is_cpu)
+        memory = _memory(tensor, in_order=not isinstance(layout, tuple))
+        return View(memory, _NAMES[tensor.dtype], shape, layout, layout != "copied" and array.is_cpu)
 
     def _on_host(self, tensor: torch.Tensor) -> torch.Tensor:
         is_dense_there = tensor.is_contiguous() or is_dense(tensor.shape, tensor.stride())
@@ -80,7 +99,7 @@ class Tensors:
     def traits(self, array: torch.Tensor) -> list[Node]:
         """Returns ``[device, flags]``, or nothing for a tensor in host memory that needs no gradient."""
         is_parameter = type(array) is torch.nn.Parameter
-        if array.is_cpu and not array.requires_grad and not is_parameter:
+        if not (is_parameter or array.requires_grad) and array.is_cpu:
             return []
         return [str(array.device), _REQUIRES_GRAD * array.requires_grad + _PARAMETER * is_parameter]
 
@@ -117,15 +136,26 @@ class Tensors:
         target.copy_(source)
 
 
+def _is_conj(tensor: torch.Tensor) -> bool:
+    return tensor.dtype in _COMPLEX and tensor.is_conj()  # asking costs more than the dtype
+
+
+_LOOKS: tuple[Callable[[torch.Tensor], object], ...] = (
+    attrgetter("device", "layout", "is_nested", "dtype", "shape", "requires_grad"),
+    torch.Tensor.data_ptr,
+    torch.Tensor.stride,
+    torch.Tensor.is_neg,
+    _is_conj,
+)
 TENSORS = Tensors()
 OPTIMIZER = torch.optim.Optimizer
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def _memory(tensor: torch.Tensor) -> Memory:
+def _memory(tensor: torch.Tensor, *, in_order: bool) -> Memory:
     if tensor.numel() == 0:
         return _NOTHING
-    if tensor.dtype in _IN_NUMPY and tensor.is_contiguous():
+    if in_order and tensor.dtype in _IN_NUMPY:
         return np.frombuffer(tensor.numpy(), np.uint8)  # torch lets nobody resize what NumPy sees
     flat = tensor.as_strided((tensor.numel(),), (1,))
     return flat.view(torch.uint8).numpy()

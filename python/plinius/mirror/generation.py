@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from plinius import _core
 from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror.ciphertext import entry_name
 from plinius.mirror.manifest import (
+    BufferRecord,
     Head,
     Manifest,
     PublicGeneration,
@@ -80,6 +82,7 @@ class Committed:
 
     Attributes:
         head: The public head of all generations that the pool keeps.
+        meta: The same, as the catalog has it.
         manifest: Of this one.
         digest: Of that manifest.
         extents: Those of the catalog entry, which all generations share.
@@ -88,11 +91,17 @@ class Committed:
     """
 
     head: Head
+    meta: bytes
     manifest: Manifest
     digest: bytes
     extents: list[tuple[int, int]]
     number: int
     newest: tuple[int, bytes]
+
+    @cached_property
+    def records(self) -> dict[str, BufferRecord]:
+        """Its buffers by name."""
+        return {record.name: record for record in self.manifest.buffers}
 
     def sealed(self, place: SealedAt) -> Sealed:
         """What the core needs to open a buffer of this generation."""
@@ -121,14 +130,24 @@ class Extents:
     def add(self, sealed: Sealed) -> SealedAt:
         """Counts the extent of a sealed buffer."""
         offset, length, nonces, tags = sealed
-        return SealedAt(self.number((offset, length)) if length else None, nonces, tags)
+        numbers = self._numbers
+        return SealedAt(numbers.setdefault((offset, length), len(numbers)) if length else None, nonces, tags)
 
 
-def public_head(pool: Pool, name: str) -> Head | None:
-    """The head of a mirror as the pool has it now; not verified."""
+def is_newest(pool: Pool, name: str, known: Committed | None) -> bool:
+    """Whether the pool has what is known here as the newest of a mirror: None is that it has none.
+
+    Raises:
+        PoolCorrupt: It has something else, and that is damaged.
+        PoolVersion: It has something else, of a format that this release does not read.
+    """
     with naming(pool.path):
-        entry = pool.core.entry(entry_name(name))
-        return parse_head(bytes(entry[1])) if entry else None
+        meta = pool.core.meta(entry_name(name))
+        if meta == (known.meta if known else None):
+            return True
+        if meta is not None:
+            parse_head(meta)
+        return False
 
 
 def opened(pool: Pool, key: Key, name: str, step: int | None = None) -> Committed | None:
@@ -144,13 +163,13 @@ def opened(pool: Pool, key: Key, name: str, step: int | None = None) -> Committe
     if entry is None:
         return None
     _, meta, extents = entry
-    head = parse_head(bytes(meta))
+    head = parse_head(meta)
     if head.key_id != bytes(key.core.id):
         raise IntegrityError(f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}")
     manifest, found = _open_manifest(pool, key, name, head, extents, 0)
     newest = (manifest.version, found)
     if step is None or manifest.step == step:
-        return Committed(head, manifest, found, extents, 0, newest)
+        return Committed(head, meta, manifest, found, extents, 0, newest)
     steps = [generation.written.step for generation in head.generations]
     if step not in steps:
         kept = ", ".join(map(str, steps))
@@ -159,7 +178,7 @@ def opened(pool: Pool, key: Key, name: str, step: int | None = None) -> Committe
     older, found = _open_manifest(pool, key, name, head, extents, number)
     if manifest.kept[number - 1 : number] != [found]:
         raise IntegrityError(f"the generation of step {step} is none that the newest one names: it was changed")
-    return Committed(head, older, found, extents, number, newest)
+    return Committed(head, meta, older, found, extents, number, newest)
 
 
 def _open_manifest(

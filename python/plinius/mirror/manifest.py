@@ -23,7 +23,7 @@ Facts: TypeAlias = Mapping[str, str | int | float | None]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class SealedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class SealedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Where a sealed buffer lies and what opens it beside the key.
 
     Attributes:
@@ -75,7 +75,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     generations: list[PublicGeneration]
 
 
-class BufferRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class BufferRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A buffer of a generation; ``write`` is an index into the manifest's writes."""
 
     name: str

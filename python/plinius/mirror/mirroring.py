@@ -14,7 +14,7 @@ from plinius.errors import ConfigError, PliniusError, PoolError
 from plinius.mirror.anchoring import Anchor, Freshness, check_anchor
 from plinius.mirror.checking import ExactnessWarning, RollbackWarning, check_options, checked_step
 from plinius.mirror.drainer import Drainer
-from plinius.mirror.generation import Committed, opened, public_head, reading
+from plinius.mirror.generation import Committed, is_newest, opened, reading
 from plinius.mirror.manifest import Facts, Manifest
 from plinius.mirror.overlap import Flight, Gate, set_apart
 from plinius.mirror.saving import Plan, Saver
@@ -253,7 +253,7 @@ class Mirror:
         self._freshness.check_begun(overwrite=overwrite)
         if overwrite:
             return
-        if public_head(self._pool, self.name) != (self._committed.head if self._committed else None):
+        if not is_newest(self._pool, self.name, self._committed):
             raise PoolError(
                 f"{self._pool.path}: the pool holds a mirror {self.name!r} that was not restored here; call restore() "
                 "first, or save(step, overwrite=True) to give it up"
@@ -265,7 +265,7 @@ class Mirror:
     def _interrupted_at(self, step: int) -> Committed | None:
         """What the save of this very step committed, if it was interrupted then (Ctrl-C), before it was known here."""
         attempted, self._saver.attempted = self._saver.attempted, None
-        if attempted is None or public_head(self._pool, self.name) != attempted.head:
+        if attempted is None or not is_newest(self._pool, self.name, attempted):
             return None
         self._committed = attempted
         self._tracker.forget()  # it has not learned what that one holds
@@ -277,9 +277,9 @@ class Mirror:
             self._copies = state.device_copies()
         with self._copies.collecting():
             self._snapshot = snapshot = state.capture(self._state, self._snapshot)
-        owned = state.owned(state.optimizers_in(self._state), snapshot)
+        owned = state.owned(snapshot.optimizers, snapshot)
         if not wait and self._gate is None:
-            self._gate = Gate(state.optimizers_in(self._state))
+            self._gate = Gate(snapshot.optimizers)
         # What no held step guards is copied before anything else happens on the GPU.
         self._copies.start(owned if wait or self._gate is None else self._gate.guarded(snapshot))
         self._copies.wait_for_others()
@@ -324,8 +324,7 @@ class Mirror:
         flight.start()
 
     def _open(self, found: Committed) -> None:
-        specs = [state.BufferSpec(b.name, b.dtype, b.shape) for b in found.manifest.buffers]
-        restoration = state.plan_restore(self._state, found.manifest.tree, specs)
+        restoration = state.plan_restore(self._state, found.manifest.tree, found.manifest.buffers)
         self._tracker.forget()
         self._torn = True  # until all of it is in
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from plinius import _core
 from plinius.errors import PliniusError
 from plinius.frameworks import torch_if_loaded
-from plinius.mirror.tracking import Item
+from plinius.mirror.tracking import Item, source_of
 from plinius.state import Buffer, Snapshot, owned
 
 
@@ -134,7 +134,7 @@ def set_apart(
     """
     sealed = [number for number, item in enumerate(items) if item.record is None]
     staying = [number for number in sealed if id(items[number].buffer) in in_place]
-    found = prints.of([items[number].buffer.memory for number in staying], threads)
+    found = prints.of([source_of(items[number].buffer) for number in staying], threads)
     apart = list(items)
     for number, now in zip(staying, found, strict=True):
         # No bytes have no fingerprints, and nothing to watch.

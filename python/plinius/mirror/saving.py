@@ -24,7 +24,7 @@ from plinius.mirror.manifest import (
     digest,
     encode,
 )
-from plinius.mirror.tracking import NOTE, Item, Tracker
+from plinius.mirror.tracking import NOTE, Item, Tracker, source_of
 from plinius.pool import Pool, naming
 from plinius.seal import Key
 
@@ -132,11 +132,11 @@ class Saver:
         newest = PublicGeneration(written, plan.epoch, time.time_ns(), place, numbers)
         kept = [_renumbered(public, before, entry) for public, _ in older] if before else []
         head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [newest, *kept])
-        found = digest(plaintext)
-        self.attempted = committed = Committed(head, manifest, found, entry.items, 0, (version, found))
+        meta, found = encode(head), digest(plaintext)
+        self.attempted = committed = Committed(head, meta, manifest, found, entry.items, 0, (version, found))
         with self.still() as drained:
-            beside = set(drained.extents if drained else ()).difference(entry.items)
-            writing.commit(entry_name(self._name), encode(head), [*entry.items, *beside])
+            beside = set(drained.extents).difference(entry.items) if drained else ()
+            writing.commit(entry_name(self._name), meta, [*entry.items, *beside])
         return committed, noted
 
     def _kept(self, before: Committed | None) -> list[tuple[PublicGeneration, bytes]]:
@@ -165,17 +165,16 @@ class _Generation:
         self, writing: _core.Writing, items: list[Item], prints: _core.Fingerprints, threads: int
     ) -> dict[str, bytes]:
         """Seals what is new, takes over what is not, and returns the fingerprints that were noted, by name."""
-        fresh = [item for item in items if item.record is None]
-        done = iter(writing.seal([_source(item) for item in fresh], prints, threads))
+        fresh = [(source_of(buffer), watch) for buffer, record, watch in items if record is None]
+        done = iter(writing.seal(fresh, prints, threads))
         noted: dict[str, bytes] = {}
-        for item in items:
-            spec = item.buffer.spec
-            if item.record is not None:
-                self.records.append(self._taken_over(item.record))
+        for buffer, record, watch in items:
+            if record is not None:
+                self.records.append(self._taken_over(record))
                 continue
-            sealed, found = next(done)
+            spec, (sealed, found) = buffer.spec, next(done)
             self.records.append(BufferRecord(spec.name, spec.dtype, spec.shape, 0, self.extents.add(sealed)))
-            if item.watch == NOTE and item.watch is not None:
+            if watch == NOTE:
                 noted[spec.name] = found
         return noted
 
@@ -185,11 +184,6 @@ class _Generation:
         number = self._writes.setdefault(before.manifest.writes[record.write], len(self._writes))
         sealed = self.extents.add(before.sealed(record.sealed))
         return BufferRecord(record.name, record.dtype, record.shape, number, sealed)
-
-
-def _source(item: Item) -> tuple[str, str, tuple[int, ...], state.Memory, bytes | None]:
-    spec = item.buffer.spec
-    return (spec.name, spec.dtype, spec.shape, item.buffer.memory, item.watch)
 
 
 def _renumbered(public: PublicGeneration, before: Committed, entry: Extents) -> PublicGeneration:

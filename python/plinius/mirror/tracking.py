@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from plinius import _core
 from plinius.errors import ConfigError
@@ -34,32 +34,33 @@ class _Known:
         prints: Its fingerprints when they were last taken.
         steady: They are those of the last generation, and the buffer is expected to be like that still.
         changes: How often in a row it was found changed, as far as that counts.
-        unseen: For so many saves nobody looks.
+        due: At this save, counted by the tracker, it is looked at again.
         stale: It was sealed since the fingerprints were taken: the next ones say nothing of a change in a row.
     """
 
     prints: bytes
     steady: bool = True
     changes: int = 0
-    unseen: int = 0
+    due: int = 0
     stale: bool = False
 
-    def seen(self, prints: bytes) -> _Known:
-        """What is known when these are the fingerprints of what was just sealed."""
+    def seen(self, prints: bytes, saves: int) -> _Known:
+        """What is known when these are the fingerprints of what was just sealed, by so many saves until now."""
         if prints == self.prints:
             return _Known(prints)
         if self.stale:
             return _Known(prints, steady=False, changes=self.changes)
         changes = min(self.changes + 1, MOST_SAVES_UNSEEN.bit_length() - 1)
-        return _Known(prints, steady=False, changes=changes, unseen=(1 << changes) - 1)
+        return _Known(prints, steady=False, changes=changes, due=saves + (1 << changes) - 1)
 
     def passed_over(self) -> _Known:
         """What is known when it was sealed and nobody looked."""
-        return _Known(self.prints, steady=False, changes=self.changes, unseen=max(self.unseen - 1, 0), stale=True)
+        if self.stale and not self.steady:
+            return self
+        return _Known(self.prints, steady=False, changes=self.changes, due=self.due, stale=True)
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """What a save does with a buffer.
 
     Attributes:
@@ -89,6 +90,7 @@ class Tracker:
         self._threads = threads
         self._known: dict[str, _Known] = {}
         self._relied = 0
+        self._saves = 0
 
     def plan(self, snapshot: Snapshot, base: Committed | None, owned: set[Hashable]) -> list[Item]:
         """Decides for each buffer whether it is sealed anew.
@@ -97,32 +99,29 @@ class Tracker:
             ConfigError: A frozen array has changed.
         """
         frozen = self._frozen()
-        numbered = {place.number: identity for identity, place in snapshot.places.items()}
         due = self._relied >= FROZEN_CHECK_SAVES
-        records = {record.name: record for record in base.manifest.buffers} if base else {}
         items: list[Item] = []
         doubtful: list[int] = []
         for number, buffer in enumerate(snapshot.buffers):
-            identity = numbered.get(number)
-            if identity is not None and identity in owned:
-                items.append(Item(buffer))
-                continue
-            record = _same(records.get(buffer.spec.name), buffer)
-            known = self._known.get(buffer.spec.name)
-            if record is None or known is None:
-                items.append(Item(buffer, watch=NOTE))
-            elif identity in frozen:
-                items.append(Item(buffer, record))
-                doubtful += [number] * due
-            elif known.steady:
-                items.append(Item(buffer, record))
-                doubtful.append(number)
+            identity, name = buffer.identity, buffer.spec.name
+            known, record = self._known.get(name), None
+            is_frozen = bool(frozen) and identity in frozen
+            if owned and identity in owned:  # the question alone costs time: it hashes all of an identity
+                watch = None
+            elif base is None or known is None:
+                watch = NOTE
+            elif not (known.steady or is_frozen):
+                watch = None if self._saves < known.due else NOTE
             else:
-                items.append(Item(buffer, watch=None if known.unseen else NOTE))
+                record = _of(buffer, base.records.get(name))
+                watch = None if record else NOTE
+                if record and (due or not is_frozen):
+                    doubtful.append(number)
+            items.append(Item(buffer, record, watch))
         changed = self._changed([items[number] for number in doubtful])
         for number, has_changed in zip(doubtful, changed, strict=True):
             if has_changed:
-                if numbered.get(number) in frozen:
+                if items[number].buffer.identity in frozen:
                     raise _thawed(items[number])
                 items[number] = Item(items[number].buffer, watch=NOTE)
         self._relied = 0 if due else self._relied + bool(frozen)
@@ -130,14 +129,15 @@ class Tracker:
 
     def learn(self, items: list[Item], noted: dict[str, bytes]) -> None:
         """Takes over what a committed save has seen."""
+        self._saves += 1
         known = {}
-        for item in items:
-            name = item.buffer.spec.name
+        for buffer, record, _ in items:
+            name = buffer.spec.name
             before = self._known.get(name)
             if name in noted:
-                known[name] = before.seen(noted[name]) if before else _Known(noted[name])
+                known[name] = before.seen(noted[name], self._saves) if before else _Known(noted[name])
             elif before is not None:
-                known[name] = before if item.record else before.passed_over()
+                known[name] = before if record else before.passed_over()
         self._known = known
 
     def forget(self) -> None:
@@ -166,7 +166,7 @@ class Tracker:
     def _changed(self, items: list[Item]) -> list[bool]:
         if not items:
             return []
-        found = self.prints.of([item.buffer.memory for item in items], self._threads)
+        found = self.prints.of([source_of(item.buffer) for item in items], self._threads)
         return [self._known[it.buffer.spec.name].prints != now for it, now in zip(items, found, strict=True)]
 
 
@@ -177,13 +177,17 @@ def _thawed(item: Item) -> ConfigError:
     )
 
 
-def _same(record: BufferRecord | None, buffer: Buffer) -> BufferRecord | None:
+def _of(buffer: Buffer, record: BufferRecord | None) -> BufferRecord | None:
     """The record, if it is of such a buffer and of one with bytes."""
     spec = buffer.spec
-    if (
-        record is None
-        or (record.dtype, record.shape) != (spec.dtype, tuple(spec.shape))
-        or record.sealed.extent is None
-    ):
+    if record is None or (record.dtype, record.shape) != (spec.dtype, spec.shape) or record.sealed.extent is None:
         return None
     return record
+
+
+def source_of(buffer: Buffer) -> _core.Source:
+    """A buffer as the core knows it, made once for as long as the buffer is the same."""
+    if buffer.handle is None:
+        spec = buffer.spec
+        buffer.handle = _core.Source(spec.name, spec.dtype, spec.shape, buffer.memory)
+    return buffer.handle  # type: ignore[no-any-return]

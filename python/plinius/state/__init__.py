@@ -2,7 +2,7 @@
 
 from plinius.state.capture import capture
 from plinius.state.environment import differences, environment
-from plinius.state.owners import NoCopies, device_copies, identities, optimizers_in, owned
+from plinius.state.owners import NoCopies, device_copies, identities, owned
 from plinius.state.restore import Restoration, plan_restore
 from plinius.state.snapshot import Buffer, BufferSpec, Memory, Snapshot
 
@@ -18,7 +18,6 @@ __all__ = [
     "differences",
     "environment",
     "identities",
-    "optimizers_in",
     "owned",
     "plan_restore",
 ]

@@ -32,6 +32,15 @@ class ArrayLibrary(Protocol):
     def view(self, array: Any) -> View:
         """Returns the bytes of an array that has an identity, its own bytes where they are dense."""
 
+    def evidence(self, arrays: list[Any]) -> object:
+        """Returns what is equal for the same arrays later only if each has its `identity` and its `traits` still.
+
+        It costs less than to ask for those. ``None`` where it cannot be had.
+
+        Args:
+            arrays: Each of a type of which `identity` has taken an array.
+        """
+
     def traits(self, array: Any, /) -> list[Node]:
         """Returns what an array has besides its bytes, dtype, shape and layout; mostly nothing."""
 
@@ -80,7 +89,11 @@ class NumpyArrays:
             refuse(path, f"an array of dtype {array.dtype}")
         if array.size == 0:
             return None
-        return array.__array_interface__["data"][0], array.dtype.str, array.shape, array.strides
+        return _identity(array)
+
+    def evidence(self, arrays: list[Any]) -> object:
+        """Returns the identity of each array, whether it has one or not."""
+        return list(map(_identity, arrays))
 
     def view(self, array: np.ndarray[Any, Any]) -> View:
         """Returns the array's bytes, a copy only where it is a slice or an expansion."""
@@ -130,6 +143,10 @@ class NumpyArrays:
 
 
 NUMPY = NumpyArrays()
+
+
+def _identity(array: np.ndarray[Any, Any]) -> Hashable:
+    return array.__array_interface__["data"][0], array.dtype.str, array.shape, array.strides
 
 
 def _name(dtype: np.dtype[Any]) -> str:

@@ -149,18 +149,20 @@ def _bind_branch(plan: Plan, node: Node, live: Any, path: str) -> None:
         plan.differ(path, f"{len(children)} entries then, {len(live)} now")
         return
     now = dict(live.items() if isinstance(live, dict) else enumerate(live))
+    plain = []
     for key in {**children, **now}:
         place, child = join(path, key), children.get(key)
         if child is None:
             if holds_live(now[key]):
                 plan.differ(place, _one_sided(False))
-        elif _tag(child) != "value" and key not in now:
-            plan.differ(place, _one_sided(True))
-        elif _tag(child) != "value":
+        elif _tag(child) == "value":
+            plain += fields(child, "value", 1)
+            if holds_live(now.get(key)):
+                plan.differ(place, f"a plain value then, {named(now[key])} now")
+        elif key in now:
             _bind(plan, child, now[key], place)
-        elif holds_live(now.get(key)):
-            plan.differ(place, f"a plain value then, {named(now[key])} now")
-    plain = [fields(child, "value", 1)[0] for child in children.values() if _tag(child) == "value"]
+        else:
+            plan.differ(place, _one_sided(True))
     if not isinstance(live, tuple):
         plan.later(Phase.CONTAINERS, lambda: _replace(plan, children, live), *plain)
 
@@ -169,9 +171,11 @@ def _children(plan: Plan, rest: list[Node], live: Any) -> dict[Any, Node]:
     if not isinstance(live, dict):
         return dict(enumerate(rest))
     for key in rest[::2]:
-        plan.arrays.check(key)
+        if type(key) is not str:  # most keys: they are themselves
+            plan.arrays.check(key)
+    keys = (key if type(key) is str else plan.arrays.value(key) for key in rest[::2])
     try:
-        return dict(zip(map(plan.arrays.value, rest[::2]), rest[1::2], strict=True))
+        return dict(zip(keys, rest[1::2], strict=True))
     except (TypeError, ValueError) as error:
         raise malformed(f"the keys of a dict: {error}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,26 +14,10 @@ from plinius.state.snapshot import Snapshot
 from plinius.state.tree import named
 
 
-def optimizers_in(state: object) -> list[Any]:
-    """The optimizers that a state names, each once."""
-    torch = torch_if_loaded()
-    found: dict[int, Any] = {}
-    rest = [state] if torch is not None else []
-    while rest:
-        value = rest.pop()
-        if isinstance(value, Mapping):
-            rest.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            rest.extend(value)
-        elif torch is not None and isinstance(value, torch.OPTIMIZER):
-            found[id(value)] = value
-    return list(found.values())
-
-
-def owned(optimizers: Iterable[Any], snapshot: Snapshot) -> set[Hashable]:
+def owned(optimizers: Collection[Any], snapshot: Snapshot) -> set[Hashable]:
     """What identifies those arrays of a snapshot that these optimizers write: their parameters and their own state."""
     torch = torch_if_loaded()
-    if torch is None:
+    if torch is None or not optimizers:
         return set()
     # By address and length, which cost less than whole identities do: no two arrays of a state share both.
     spans = {(tensor.data_ptr(), tensor.nbytes) for it in optimizers for tensor in torch.tensors_of_optimizer(it)}

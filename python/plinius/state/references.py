@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from plinius.errors import IntegrityError
 from plinius.frameworks import import_torch
 from plinius.state.arrays import ArrayLibrary, is_dense, library_named
-from plinius.state.snapshot import BufferSpec, Layout, Memory
+from plinius.state.snapshot import Layout, Memory, Spec
 from plinius.state.tree import Node, decode
 
 _TAGS = ("tensor", "ndarray")
@@ -51,8 +51,10 @@ class SavedArrays:
         IntegrityError: The structure and the buffers do not belong together.
     """
 
-    def __init__(self, tree: Node, specs: Sequence[BufferSpec]) -> None:
+    def __init__(self, tree: Node, specs: Sequence[Spec]) -> None:
         self.specs = specs
+        self._tree = tree
+        self._read: dict[int, Reference] = {}  # by the identity of nodes, which the tree keeps alive
         self._references: dict[int, Reference] = {}
         self._memory: dict[int, Memory] = {}
         self._live: dict[int, Any] = {}
@@ -61,7 +63,7 @@ class SavedArrays:
         self._places: dict[int, tuple[Hashable, str]] = {}
         self._owners: dict[Hashable, int] = {}
         for node in _arrays_in(tree):
-            reference = self.read(node)
+            reference = self._read[id(node)] = self._parse(node)
             self._references.setdefault(reference.buffer, reference)
         if len(self._references) != len(specs):
             raise malformed(f"it names {len(self._references)} buffers of {len(specs)}")
@@ -72,13 +74,16 @@ class SavedArrays:
         Raises:
             IntegrityError: It is malformed.
         """
+        return self._read.get(id(node)) or self._parse(node)
+
+    def _parse(self, node: Node) -> Reference:
         if not isinstance(node, list) or not is_reference(node) or len(node) == 1:
             raise malformed("an array was expected")
-        tag, index, *rest = node
+        index = node[1]
         if type(index) is not int or not 0 <= index < len(self.specs):
             raise malformed(f"there is no buffer {index!r}")
-        layout = _layout(rest[0] if rest else None, self.specs[index].shape)
-        return Reference(index, library_named(str(tag)), layout, rest[1:])
+        layout = _layout(node[2], self.specs[index].shape) if len(node) > 2 else None  # noqa: PLR2004 (most have none)
+        return Reference(index, library_named(str(node[0])), layout, node[3:])
 
     def tie(self, index: int, identity: Hashable, path: str) -> str | None:
         """Notes which live array a buffer goes to.

@@ -11,7 +11,7 @@ from plinius.state.capture import FORMAT
 from plinius.state.generators import global_sources
 from plinius.state.plan import Plan, fields
 from plinius.state.references import SavedArrays, malformed
-from plinius.state.snapshot import BufferSpec, Memory
+from plinius.state.snapshot import Memory, Spec
 from plinius.state.tree import Node, loads
 
 _SHOWN = 5
@@ -47,7 +47,7 @@ class Restoration:
             memory[:] = 0
 
 
-def plan_restore(state: Mapping[str, object], tree: bytes, specs: Sequence[BufferSpec]) -> Restoration:
+def plan_restore(state: Mapping[str, object], tree: bytes, specs: Sequence[Spec]) -> Restoration:
     """Checks a saved state against live objects; nothing is changed.
 
     What must agree: the names, the kinds of objects, containers and generators; of every array that lives in

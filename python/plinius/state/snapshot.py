@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from plinius.state.found import Found
 
 Memory: TypeAlias = npt.NDArray[np.uint8]
 """The bytes of one array: 1-D, contiguous."""
@@ -17,8 +20,23 @@ Layout: TypeAlias = tuple[int, ...] | Literal["copied"] | None
 dense order, ``"copied"`` the row-major copy of an array that does not fill its memory, such as a slice."""
 
 
-@dataclass(frozen=True, slots=True)
-class BufferSpec:
+class Spec(Protocol):
+    """What a `BufferSpec` says, however it came here."""
+
+    @property
+    def name(self) -> str:
+        """Where the value is in the state."""
+
+    @property
+    def dtype(self) -> str:
+        """The element type."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The array's extents."""
+
+
+class BufferSpec(NamedTuple):
     """What the sealed manifest records of a buffer.
 
     Args:
@@ -32,17 +50,24 @@ class BufferSpec:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Buffer:
     """One array of the state.
 
     Args:
         spec: Its name, element type and shape.
         memory: Its bytes, 1-D and contiguous: the array's own where they are dense, else a private copy.
+        identity: What identifies the array; ``None`` for one that is empty, or was made for this capture.
+
+    Attributes:
+        handle: What whoever seals it keeps of it, as long as the buffer lives: a later capture has the same buffer
+            again if its array is still the same.
     """
 
     spec: BufferSpec
     memory: Memory
+    identity: Hashable = None
+    handle: Any = field(default=None, init=False, repr=False)
 
 
 class Place(NamedTuple):
@@ -68,12 +93,19 @@ class Snapshot:
     Args:
         tree: The structure; arrays in it are indexes into ``buffers``.
         buffers: Every array, tied ones once, in the order in which the tree first names them.
-        places: Where each array is among the buffers, by what identifies the array.
+        optimizers: The optimizers among the state, each once.
+        found: Where the arrays are, for the next capture.
     """
 
     tree: bytes
     buffers: list[Buffer]
-    places: dict[Hashable, Place] = field(default_factory=dict, repr=False, compare=False)
+    optimizers: list[Any]
+    found: Found = field(repr=False)
+
+    @property
+    def places(self) -> dict[Hashable, Place]:
+        """Where each array is among the buffers, by what identifies the array."""
+        return self.found.places
 
 
 class View(NamedTuple):
