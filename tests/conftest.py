@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jobs import CFG, Job, idx_bytes, must, pictures
 
-pytest_plugins = ["inside"]
+pytest_plugins = ["inside", "tpms"]
 
 _EMULATED_PM = Path("/dev/shm")  # noqa: S108 (every test makes a folder of its own there)
 RECORDS = 256
