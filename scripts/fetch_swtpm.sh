@@ -65,6 +65,7 @@ fetch() { # FOLDER
     mv "$work"/unpacked/usr/lib/*-linux-gnu*/swtpm/*.so* "$work"/unpacked/usr/lib/*-linux-gnu*/
     ln -sfn "$(cd "$work/unpacked/usr/lib" && echo *-linux-gnu*)" "$work/unpacked/usr/lib/here"
     rm -f "$work"/unpacked/usr/lib/here/pkgconfig/tss2-{fapi,policy}.pc
+    [ ! -e "$work/unpacked/usr/bin/pkgconf" ] || ln -sfn pkgconf "$work/unpacked/usr/bin/pkg-config"
     rm -rf "$1" && mv "$work/unpacked" "$1"
 }
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from plinius.attest import tpm2_verify
 from plinius.attest.claims import Claims
 from plinius.attest.tpm2_messages import Credential, Introduction, Quoted, qualifying_data
-from plinius.attest.tpm_wire import qualified_name_of
+from plinius.attest.tpm_wire import ak_point, parse_quote, parse_signature, qualified_name_of
 from plinius.errors import EvidenceError
 from tpms import SoftwareTpm
 
@@ -191,6 +191,41 @@ def test_a_key_of_another_hierarchy(machines: tuple[Any, Any], session: Session)
         session.verify(
             introduction=encoded(session.introduced, ak_public=public), evidence=msgspec.msgpack.encode(evidence)
         )
+
+
+def test_what_a_good_key_signs_beside_quotes(machines: tuple[Any, Any], session: Session) -> None:
+    """Its TPM signs the time too, with the same key and whatever the caller wants to have in it."""
+    from tpm2_pytss.constants import ESYS_TR  # noqa: PLC0415
+    from tpm2_pytss.types import TPMT_SIG_SCHEME  # noqa: PLC0415
+
+    tpm = machines[0]
+    handle, _ = tpm.create_ak()
+    try:
+        qualifying = qualifying_data(REPORT_DATA, session.secret)
+        attested, signature = tpm.esys.get_time(handle, qualifying, TPMT_SIG_SCHEME(scheme=0x0010), ESYS_TR.ENDORSEMENT)
+    finally:
+        tpm.flush(handle)
+    evidence = Quoted(REPORT_DATA, bytes(attested), signature.marshal(), [(0, bytes(32))])
+    with pytest.raises(EvidenceError, match="its type is 0x8019, not 0x8018"):
+        session.verify(evidence=msgspec.msgpack.encode(evidence))
+
+
+def test_structures_that_are_no_quotes(session: Session) -> None:
+    honest = session.quoted.attested
+    assert parse_quote(honest).pcrs == tuple(range(16))
+    for wrong, message in (
+        (b"\xfe" + honest[1:], "magic number"),
+        (honest + b"\0", "1 bytes too many"),
+        (honest[:-1], "cut off"),
+        (honest[:6] + b"\xff\xff" + honest[8:], "65535 bytes where at most 34 can be"),
+        (honest[:-40] + b"\x0c" + honest[-39:], "PCR bank"),
+        (honest[:-37] + bytes(3) + honest[-34:], "must cover some"),
+    ):
+        with pytest.raises(EvidenceError, match=message):
+            parse_quote(wrong)
+    for wrong in (session.quoted.signature + b"\0", session.introduced.ak_public + b"\0"):
+        with pytest.raises(EvidenceError):
+            (parse_signature if wrong.startswith(b"\0\x18") else ak_point)(wrong)
 
 
 def test_every_byte_of_the_evidence_counts(session: Session) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from plinius.attest import tpm2_verify
 from plinius.attest.claims import Claims
 from plinius.attest.tpm2_messages import Credential
+from plinius.attest.tpm_wire import SRK_TEMPLATE
 from plinius.errors import ConfigError, EvidenceError
 from tpms import SoftwareTpm
 
@@ -150,6 +154,75 @@ def test_a_tpm_that_dies_is_one_clear_error(new_tpm: Callable[[], SoftwareTpm], 
             with pytest.raises(EvidenceError, match=r"no TPM answers, to .*: is it there, and may this user open it\?"):
                 use()
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_endorsement_key_that_is_kept_in_the_tpm(new_tpm: Callable[[], SoftwareTpm]) -> None:
+    """Where TCG says it is kept, it is used, unless it is another kind of key."""
+    from tpm2_pytss.constants import ESYS_TR  # noqa: PLC0415
+
+    with connected(new_tpm()) as opened:
+        honest = attested(opened).measurements["ek"]
+        storage_root, _ = opened.create(ESYS_TR.OWNER, SRK_TEMPLATE)
+        kept = opened.esys.evict_control(ESYS_TR.OWNER, storage_root, 0x81010001)
+        opened.flush(storage_root)
+        assert attested(opened).measurements["ek"] == honest
+        opened.esys.evict_control(ESYS_TR.OWNER, kept, 0x81010001)
+        ek, _ = opened.load_ek()
+        opened.esys.evict_control(ESYS_TR.OWNER, ek, 0x81010001)
+        opened.flush(ek)
+        for _ in range(4):
+            assert attested(opened).measurements["ek"] == honest
+        handle, _ = opened.load_ek()
+        assert opened.esys.tr_get_tpm_handle(handle) == 0x81010001
+
+
+CONFINED = """
+import os, resource, socket, sys
+from datetime import datetime, timezone
+from pathlib import Path
+from plinius.attest import tpm_anchor, tpm_sealing
+from plinius.attest.tpm import Tpm
+from plinius.attest.tpm2 import Tpm2Attester
+from plinius.mirror.manifest import AnchoredHead
+
+path, folder = sys.argv[1:]
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(path)
+tpm = Tpm(connection.fileno())
+attester = Tpm2Attester(tpm)
+anchor = tpm_anchor.TpmAnchor(tpm, 0x01800001, bytes(32), least_gap_s=0, lock_folder=Path(folder))
+
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))  # from here on, nothing more can be opened
+try:
+    os.dup(0)
+    sys.exit("one more can be opened")
+except OSError:
+    pass
+
+introduction = attester.introduce()
+print(introduction.hex(), flush=True)
+print(attester.attest(bytes(32), bytes.fromhex(sys.stdin.readline())).hex(), flush=True)
+tpm_anchor.create(tpm, 0x01800001, bytes(32))
+anchor.advance(None, AnchoredHead(1, bytes(range(32)), 0))
+assert anchor.head() == AnchoredHead(1, bytes(range(32)), 0)
+assert tpm_sealing.unseal(tpm, tpm_sealing.seal(tpm, b"key", [0])) == b"key"
+print("done", flush=True)
+"""
+
+
+def test_all_is_opened_before_a_sandbox_forbids_it(new_tpm: Callable[[], SoftwareTpm], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CONFINED, str(new_tpm().path), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        introduction, secret = bytes.fromhex(process.stdout.readline()), os.urandom(32)
+        process.stdin.write(tpm2_verify.challenge(introduction, secret).hex() + "\n")
+        process.stdin.flush()
+        evidence = bytes.fromhex(process.stdout.readline())
+        assert process.stdout.readline() == "done\n"
+    assert tpm2_verify.verify(evidence, NOW, introduction=introduction, secret=secret).report_data == bytes(32)
 
 
 # --- The endorsement key's certificate ---------------------------------------------------------------------------

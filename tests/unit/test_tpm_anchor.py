@@ -319,7 +319,11 @@ def test_two_processes_never_both_move_it(
         for process in processes:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
-        said = [process.communicate("go\n", timeout=60)[0] for process in processes]
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        said = [process.communicate(timeout=60)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
