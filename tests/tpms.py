@@ -51,10 +51,11 @@ class SoftwareTpm:
     def wait(self) -> None:
         """Waits until it serves."""
         until = time.monotonic() + _STARTS_WITHIN
-        while not self.alone.exists():
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"swtpm does not start: {(self._folder / 'log').read_text()}")
-            time.sleep(0.005)
+        with socket.socket(socket.AF_UNIX) as probe:
+            while probe.connect_ex(str(self.alone)):
+                if self._process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"swtpm does not start: {(self._folder / 'log').read_text()}")
+                time.sleep(0.005)
 
     def connect(self) -> int:
         """A new connection: a descriptor of the caller's."""

@@ -144,6 +144,18 @@ def test_no_tpm_is_one_clear_error(new_tpm: Callable[[], SoftwareTpm]) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("module", ["tpm", "tpm2", "tpm_anchor", "tpm_sealing"])
+def test_without_the_package_it_says_what_to_install(module: str) -> None:
+    program = f"import sys; sys.modules['tpm2_pytss'] = None; import plinius.attest.{module}"
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=False)
+    assert "ConfigError: a TPM needs the package tpm2-pytss (pip install 'plinius[tpm]'" in done.stderr.splitlines()[-1]
+
+
+def test_the_owner_needs_no_package() -> None:
+    program = "import sys; sys.modules['tpm2_pytss'] = None; import plinius.attest.tpm2_verify"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_tpm_that_dies_is_one_clear_error(new_tpm: Callable[[], SoftwareTpm], capfd: Any) -> None:
     software = new_tpm()
     with connected(software) as opened:

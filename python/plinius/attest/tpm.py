@@ -15,6 +15,7 @@ from plinius.attest.tpm_wire import AK_TEMPLATE, EK_PREFIX, EK_TEMPLATE, SRK_TEM
 from plinius.errors import ConfigError, PliniusError
 
 try:
+    import tpm2_pytss
     from tpm2_pytss import ESAPI, PyTCTI, TCTILdr, TSS2_Exception
     from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_SESSION, TSS2_RC
     from tpm2_pytss.types import TPM2B_PUBLIC, TPMT_PUBLIC, TPMT_SYM_DEF
@@ -22,6 +23,9 @@ except ImportError as error:
     raise ConfigError(
         f"a TPM needs the package tpm2-pytss (pip install 'plinius[tpm]', with libtss2-dev installed): {error}"
     ) from None
+
+# The package itself, for the modules beside this one: whichever is imported first says that it is missing.
+tss: Any = tpm2_pytss
 
 # The software stack writes its own account of every failure to stderr; each is an exception here.
 os.environ.setdefault("TSS2_LOG", "all+NONE")

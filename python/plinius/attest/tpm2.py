@@ -12,11 +12,8 @@ from contextlib import suppress
 from typing import Final
 
 import msgspec
-from tpm2_pytss import TSS2_Exception
-from tpm2_pytss.constants import ESYS_TR, TPM2_SE, TPMA_NV
-from tpm2_pytss.types import TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPMT_SIG_SCHEME
 
-from plinius.attest.tpm import Tpm, failing, selection
+from plinius.attest.tpm import Tpm, failing, selection, tss
 from plinius.attest.tpm2_messages import (
     MAX_CERTIFICATE_BYTES,
     TEE,
@@ -80,24 +77,24 @@ class Tpm2Attester:
             finally:
                 self._tpm.flush(ak)
 
-    def _activate(self, ak: ESYS_TR, given: Credential) -> bytes:
+    def _activate(self, ak: tss.ESYS_TR, given: Credential) -> bytes:
         """The credential's secret (Part 1, "Credential Protection"); the key's policy asks for the hierarchy's."""
         ek, _ = self._tpm.load_ek()
         try:
-            with self._tpm.session(TPM2_SE.POLICY) as policy:
-                self._tpm.esys.policy_secret(ESYS_TR.ENDORSEMENT, policy)
-                blob, seed = TPM2B_ID_OBJECT(given.blob), TPM2B_ENCRYPTED_SECRET(given.seed)
+            with self._tpm.session(tss.TPM2_SE.POLICY) as policy:
+                self._tpm.esys.policy_secret(tss.ESYS_TR.ENDORSEMENT, policy)
+                blob, seed = tss.TPM2B_ID_OBJECT(given.blob), tss.TPM2B_ENCRYPTED_SECRET(given.seed)
                 return bytes(self._tpm.esys.activate_credential(ak, ek, blob, seed, session2=policy))
         finally:
             self._tpm.flush(ek)
 
-    def _quote(self, ak: ESYS_TR, report_data: bytes, qualifying: bytes) -> bytes:
+    def _quote(self, ak: tss.ESYS_TR, report_data: bytes, qualifying: bytes) -> bytes:
         """Quotes, with the values that it is of: again where one was extended meanwhile."""
         chosen = selection(self._pcrs)
         for _ in range(_ATTEMPTS):
             with failing(EvidenceError, "quote its PCRs"):
                 values = self._tpm.read_pcrs(self._pcrs)
-                attested, signature = self._tpm.esys.quote(ak, chosen, qualifying, TPMT_SIG_SCHEME(scheme=0x0010))
+                attested, signature = self._tpm.esys.quote(ak, chosen, qualifying, tss.TPMT_SIG_SCHEME(scheme=0x0010))
             digest = hashlib.sha256(b"".join(values.values())).digest()
             if bytes(attested).endswith(digest):
                 quoted = Quoted(report_data, bytes(attested), signature.marshal(), list(values.items()))
@@ -106,11 +103,11 @@ class Tpm2Attester:
 
     def _certificate(self) -> bytes:
         """The endorsement key's certificate; empty where the TPM has none."""
-        with suppress(TSS2_Exception):
+        with suppress(tss.TSS2_Exception):
             index = self._tpm.esys.tr_from_tpmpublic(_CERTIFICATE_INDEX)
             public = self._tpm.esys.nv_read_public(index)[0].nvPublic
             size = min(public.dataSize, MAX_CERTIFICATE_BYTES)
-            reader = index if public.attributes & TPMA_NV.AUTHREAD else ESYS_TR.OWNER
+            reader = index if public.attributes & tss.TPMA_NV.AUTHREAD else tss.ESYS_TR.OWNER
             read = (
                 self._tpm.esys.nv_read(index, min(_READ_BYTES, size - at), at, reader)
                 for at in range(0, size, _READ_BYTES)

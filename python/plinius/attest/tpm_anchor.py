@@ -21,11 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tpm2_pytss import TSS2_Exception
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_NT, TPM2_RC, TPM2_SE, TPMA_NV, TPMA_SESSION
-from tpm2_pytss.types import TPM2B_NV_PUBLIC, TPMS_NV_PUBLIC
-
-from plinius.attest.tpm import Tpm, failing
+from plinius.attest.tpm import Tpm, failing, tss
 from plinius.errors import AttestationError, ConfigError, RollbackError
 from plinius.mirror.manifest import AnchoredHead
 
@@ -38,7 +34,12 @@ LOCK_FOLDER: Final = Path("/run/lock")
 _RECORD: Final = struct.Struct(">QQ32s")  # version, epoch, digest; zeros: nothing was anchored yet
 _LAST_WRITE: Final = struct.Struct("<d")  # Unix time in seconds
 # No NV_OWNERREAD, so that there is no way around the authorization value; guessing at it needs no lockout.
-_ATTRIBUTES: Final = TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.NO_DA | (TPM2_NT.ORDINARY << TPMA_NV.TPM2_NT_SHIFT)
+_ATTRIBUTES: Final = (
+    tss.TPMA_NV.AUTHREAD
+    | tss.TPMA_NV.AUTHWRITE
+    | tss.TPMA_NV.NO_DA
+    | (tss.TPM2_NT.ORDINARY << tss.TPMA_NV.TPM2_NT_SHIFT)
+)
 
 
 def create(tpm: Tpm, index: int, auth: bytes, owner_auth: bytes = b"") -> None:
@@ -55,25 +56,25 @@ def create(tpm: Tpm, index: int, auth: bytes, owner_auth: bytes = b"") -> None:
         AttestationError: The TPM cannot make it.
     """
     _check(index, auth)
-    area = TPMS_NV_PUBLIC(nvIndex=index, nameAlg=TPM2_ALG.SHA256, attributes=_ATTRIBUTES, dataSize=_RECORD.size)
+    area = tss.TPMS_NV_PUBLIC(nvIndex=index, nameAlg=tss.TPM2_ALG.SHA256, attributes=_ATTRIBUTES, dataSize=_RECORD.size)
     try:
         with failing(AttestationError, "make an NV index"), tpm.storage_root() as root:
-            tpm.esys.tr_set_auth(ESYS_TR.OWNER, owner_auth)
-            with tpm.session(TPM2_SE.HMAC, salted_by=root, attributes=TPMA_SESSION.DECRYPT) as hidden:
+            tpm.esys.tr_set_auth(tss.ESYS_TR.OWNER, owner_auth)
+            with tpm.session(tss.TPM2_SE.HMAC, salted_by=root, attributes=tss.TPMA_SESSION.DECRYPT) as hidden:
                 try:
-                    handle = tpm.esys.nv_define_space(auth, TPM2B_NV_PUBLIC(area), session2=hidden)
-                except TSS2_Exception as error:
-                    if error.error != TPM2_RC.NV_DEFINED:
+                    handle = tpm.esys.nv_define_space(auth, tss.TPM2B_NV_PUBLIC(area), session2=hidden)
+                except tss.TSS2_Exception as error:
+                    if error.error != tss.TPM2_RC.NV_DEFINED:
                         raise
                     raise ConfigError(
                         f"the TPM has an NV index {index:#x} already: choose another, or delete it (tpm2_nvundefine) "
                         "if no job needs it"
                     ) from None
-        with failing(AttestationError, "write its new NV index"), tpm.session(TPM2_SE.HMAC) as session:
+        with failing(AttestationError, "write its new NV index"), tpm.session(tss.TPM2_SE.HMAC) as session:
             tpm.esys.tr_set_auth(handle, auth)
             tpm.esys.nv_write(handle, bytes(_RECORD.size), session1=session)
     finally:
-        tpm.esys.tr_set_auth(ESYS_TR.OWNER, b"")
+        tpm.esys.tr_set_auth(tss.ESYS_TR.OWNER, b"")
 
 
 class TpmAnchor:
@@ -176,7 +177,7 @@ class TpmAnchor:
             time.sleep(self._least_gap_s - passed)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[ESYS_TR, ESYS_TR]]:
+    def _opened(self) -> Iterator[tuple[tss.ESYS_TR, tss.ESYS_TR]]:
         """The index and a session that uses it, with what goes wrong said in the terms of an anchor."""
         esys = self._tpm.esys
         with failing(AttestationError, f"use its NV index {self._index:#x}"):
@@ -184,11 +185,11 @@ class TpmAnchor:
                 handle = esys.tr_from_tpmpublic(self._index)
                 try:
                     esys.tr_set_auth(handle, self._auth)
-                    with self._tpm.session(TPM2_SE.HMAC) as session:
+                    with self._tpm.session(tss.TPM2_SE.HMAC) as session:
                         yield handle, session
                 finally:
                     esys.tr_close(handle)
-            except TSS2_Exception as error:
+            except tss.TSS2_Exception as error:
                 reason = _REASONS.get(error.error)
                 if reason is None:
                     raise
@@ -198,9 +199,9 @@ class TpmAnchor:
 
 
 _REASONS: Final = {
-    TPM2_RC.HANDLE: "is gone: it was deleted, the TPM was cleared, or this is another machine",
-    TPM2_RC.BAD_AUTH: "belongs to another run key: it was made anew, or for another job",
-    TPM2_RC.NV_UNINITIALIZED: "was never finished: delete it (tpm2_nvundefine) and create it again",
+    tss.TPM2_RC.HANDLE: "is gone: it was deleted, the TPM was cleared, or this is another machine",
+    tss.TPM2_RC.BAD_AUTH: "belongs to another run key: it was made anew, or for another job",
+    tss.TPM2_RC.NV_UNINITIALIZED: "was never finished: delete it (tpm2_nvundefine) and create it again",
 }
 
 

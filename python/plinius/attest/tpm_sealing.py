@@ -10,17 +10,8 @@ from collections.abc import Collection
 from typing import Annotated, Any, Final
 
 import msgspec
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_OBJECT, TPMA_SESSION
-from tpm2_pytss.types import (
-    TPM2B_PRIVATE,
-    TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE,
-    TPM2B_SENSITIVE_DATA,
-    TPMS_SENSITIVE_CREATE,
-    TPMT_PUBLIC,
-)
 
-from plinius.attest.tpm import Tpm, failing, selection
+from plinius.attest.tpm import Tpm, failing, selection, tss
 from plinius.attest.tpm_wire import MAX_PCRS
 from plinius.errors import ConfigError, ProvisioningError
 
@@ -56,13 +47,13 @@ def seal(tpm: Tpm, secret: bytes, pcrs: Collection[int]) -> bytes:
     if not chosen or chosen[0] < 0 or chosen[-1] >= MAX_PCRS:
         raise ConfigError(f"name the PCRs to seal to, of 0 to {MAX_PCRS - 1}, not {chosen}")
     with failing(ProvisioningError, "seal"), tpm.storage_root() as parent:
-        with tpm.session(TPM2_SE.TRIAL) as trial:
+        with tpm.session(tss.TPM2_SE.TRIAL) as trial:
             tpm.esys.policy_pcr(trial, None, selection(chosen))
             policy = bytes(tpm.esys.policy_get_digest(trial))
-        given = TPMS_SENSITIVE_CREATE(data=TPM2B_SENSITIVE_DATA(secret))
-        with tpm.session(TPM2_SE.HMAC, salted_by=parent, attributes=TPMA_SESSION.DECRYPT) as hidden:
+        given = tss.TPMS_SENSITIVE_CREATE(data=tss.TPM2B_SENSITIVE_DATA(secret))
+        with tpm.session(tss.TPM2_SE.HMAC, salted_by=parent, attributes=tss.TPMA_SESSION.DECRYPT) as hidden:
             private, public, *_ = tpm.esys.create(
-                parent, TPM2B_SENSITIVE_CREATE(given), _template(policy), session2=hidden
+                parent, tss.TPM2B_SENSITIVE_CREATE(given), _template(policy), session2=hidden
             )
     return msgspec.msgpack.encode(_Sealed(chosen, public.marshal(), bytes(private)))
 
@@ -89,26 +80,28 @@ def unseal(tpm: Tpm, blob: bytes) -> bytes:
             tpm.flush(item)
 
 
-def _template(policy: bytes) -> TPM2B_PUBLIC:
+def _template(policy: bytes) -> tss.TPM2B_PUBLIC:
     """Data that only a policy opens: without USERWITHAUTH, no password does."""
-    attributes = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.NODA
-    area = TPMT_PUBLIC(type=TPM2_ALG.KEYEDHASH, nameAlg=TPM2_ALG.SHA256, objectAttributes=attributes, authPolicy=policy)
-    area.parameters.keyedHashDetail.scheme.scheme = TPM2_ALG.NULL
-    return TPM2B_PUBLIC(publicArea=area)
+    attributes = tss.TPMA_OBJECT.FIXEDTPM | tss.TPMA_OBJECT.FIXEDPARENT | tss.TPMA_OBJECT.NODA
+    area = tss.TPMT_PUBLIC(
+        type=tss.TPM2_ALG.KEYEDHASH, nameAlg=tss.TPM2_ALG.SHA256, objectAttributes=attributes, authPolicy=policy
+    )
+    area.parameters.keyedHashDetail.scheme.scheme = tss.TPM2_ALG.NULL
+    return tss.TPM2B_PUBLIC(publicArea=area)
 
 
-def _load(tpm: Tpm, parent: ESYS_TR, sealed: _Sealed) -> Any:
+def _load(tpm: Tpm, parent: tss.ESYS_TR, sealed: _Sealed) -> Any:
     try:
-        public, private = TPM2B_PUBLIC.unmarshal(sealed.public)[0], TPM2B_PRIVATE(sealed.private)
+        public, private = tss.TPM2B_PUBLIC.unmarshal(sealed.public)[0], tss.TPM2B_PRIVATE(sealed.private)
     except ValueError:
         raise ProvisioningError("the sealed key is malformed") from None
     return tpm.esys.load(parent, private, public)
 
 
-def _open(tpm: Tpm, parent: ESYS_TR, item: ESYS_TR, sealed: _Sealed) -> bytes:
+def _open(tpm: Tpm, parent: tss.ESYS_TR, item: tss.ESYS_TR, sealed: _Sealed) -> bytes:
     booted = "open the sealed key: this machine has booted something else than when it was sealed (PCR "
     with (
-        tpm.session(TPM2_SE.POLICY, salted_by=parent, attributes=TPMA_SESSION.ENCRYPT) as policy,
+        tpm.session(tss.TPM2_SE.POLICY, salted_by=parent, attributes=tss.TPMA_SESSION.ENCRYPT) as policy,
         failing(ProvisioningError, f"{booted}{', '.join(map(str, sealed.pcrs))})"),
     ):
         tpm.esys.policy_pcr(policy, None, selection(sealed.pcrs))
