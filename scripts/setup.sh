@@ -14,6 +14,7 @@ readonly venv=.venv
 readonly venv_python=$venv/bin/python
 readonly environment_stamp=$venv/.plinius-environment
 readonly core_stamp=$venv/.plinius-core
+readonly tpm_stamp=$venv/.plinius-tpm
 readonly frameworks_stamp=$venv/.plinius-frameworks
 readonly cpu_index=https://download.pytorch.org/whl/cpu
 torch_version=$(sed -n 's/^torch==//p' constraints.txt)
@@ -231,6 +232,45 @@ prepare_frameworks() {
     echo "$digest" >"$frameworks_stamp"
 }
 
+# --- The TPM: tests use a software one, and are skipped where it cannot be had -----------------------------------------
+
+# Debian's libraries are copied beside the compiled module, which looks for them there (DT_RPATH, which unlike RUNPATH
+# holds for what those libraries load too); so nobody has to set LD_LIBRARY_PATH, and installed ones are left alone.
+build_tpm_module() { # FOLDER_OF_LIBRARIES, or nothing where they are installed
+    local site
+    site=$(site_packages)
+    rm -rf "$site/tpm2_pytss.libs"
+    if [ -n "$1" ]; then
+        mkdir -p "$site/tpm2_pytss.libs"
+        cp -P "$1"/libtss2-*.so.* "$site/tpm2_pytss.libs/"
+        export LDFLAGS='-Wl,--disable-new-dtags,-rpath,$ORIGIN/../tpm2_pytss.libs'
+    fi
+    grep -v '^tpm2-pytss==' constraints-tpm.txt | pip install --quiet --no-deps --requirement /dev/stdin &&
+        pip install --quiet --no-deps --no-build-isolation --no-binary tpm2-pytss --force-reinstall \
+            "$(grep '^tpm2-pytss==' constraints-tpm.txt)" &&
+        env -u LD_LIBRARY_PATH "$venv_python" -c 'import tpm2_pytss'
+}
+
+without_tpm() { say "no software TPM ($1): the tests of the TPM will be skipped"; }
+
+prepare_tpm() {
+    local digest assignments
+    digest=$(digest_of constraints-tpm.txt scripts/fetch_swtpm.sh "$environment_stamp")
+    if holds "$tpm_stamp" "$digest" && { [ -x .cache/swtpm/usr/bin/swtpm ] || command -v swtpm >/dev/null; }; then
+        return
+    fi
+    rm -f "$tpm_stamp"
+    command -v swtpm apt-get >/dev/null || { without_tpm "no swtpm installed, and no apt-get to fetch it" && return; }
+    assignments=$(PYTHON=$venv_python timeout 300 scripts/fetch_swtpm.sh) || { without_tpm "see above" && return; }
+    say "building tpm2-pytss"
+    # In a shell of its own: what is set there is for this build only.
+    (
+        eval "$assignments"
+        build_tpm_module "${TPM_LIBRARIES:-}"
+    ) || { without_tpm "tpm2-pytss does not build: see above" && return; }
+    echo "$digest" >"$tpm_stamp"
+}
+
 # --- The core --------------------------------------------------------------------------------------------------------
 
 core_sources() {
@@ -277,6 +317,7 @@ flock --nonblock 9 || { say "waiting for another set-up in this folder" && flock
 PATH=${PATH//"$PWD/$venv/bin:"/}
 
 prepare_environment
+prepare_tpm
 prepare_core
 if [ "${1:-}" = frameworks ]; then
     prepare_frameworks
