@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from plinius.attest.manifest import FORMAT_VERSION, JobManifest, body, digest, signed
 from plinius.attest.release import Grant, RecipientKey
 from plinius.attest.report import report_data
 from plinius.attest.session import Advance, Confirm, Denied, Done, Session
 from plinius.attest.signing import manifest_content
 from plinius.attest.simulated import SimulatedAttester, measurement
+from plinius.errors import named
+from plinius.mirror import Mirror
 from plinius.mirror.manifest import AnchoredHead
 from plinius.owner.broker import Broker, Job
 from plinius.owner.identity import Identity
@@ -19,6 +24,7 @@ from plinius.owner.policy import Policy
 from plinius.owner.policy import parse as parse_policy
 from plinius.owner.store import Store
 from plinius.owner.verifiers import Endorsements
+from plinius.pool import Pool
 from plinius.seal import Key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Evidence, KeyRelease, KeyRequest, Refusal, Sealed
 
@@ -166,3 +172,40 @@ class Enclave:
 
 def head(version: int, epoch: int = 1, digest: bytes | None = None) -> AnchoredHead:
     return AnchoredHead(version, digest or version.to_bytes(32, "big"), epoch)
+
+
+class DirectAnchor:
+    """An enclave's anchor with nothing between it and the broker (`plinius.mirror.anchoring.Anchor`)."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.enclave = Enclave(desk).confirmed()
+        assert self.enclave.grant
+        self.every = self.enclave.grant.terms.anchor_every
+
+    def head(self) -> AnchoredHead | None:
+        assert self.enclave.grant
+        return self.enclave.grant.terms.head
+
+    def advance(self, expected: AnchoredHead | None, new: AnchoredHead, *, going_back: bool = False) -> None:
+        answer = self.enclave.advance(expected, new, going_back=going_back)
+        if not isinstance(answer, Done):
+            raise named(answer.error, answer.reason)
+
+
+@contextmanager
+def life(desk: Desk, path: Path, until: int) -> Iterator[Mirror]:
+    """One life of a job: a new enclave gets its key, restores the pool, and saves each step up to one."""
+    anchor = DirectAnchor(desk)
+    weights = np.zeros(8)
+    with Pool(path) as pool:
+        mirror = Mirror(pool, desk.key, name="m", keep=2, anchor=anchor, weights=weights)
+        for step in range((mirror.restore() or 0) + 1, until + 1):
+            weights[:] = step
+            mirror.save(step)
+        yield mirror
+
+
+def lived(desk: Desk, path: Path, until: int) -> None:
+    """The same, ended."""
+    with life(desk, path, until):
+        pass

@@ -73,7 +73,7 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     monkeypatch.setattr(process, "leave_no_traces", lambda: None)
 
     def start_enclave(files: Files, *options: str) -> Child:
-        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg, tee="simulated")
+        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg, tee="simulated", tpm=None)
 
     def start_owner(asked: Owner) -> Child:
         return start_thread(owner.serve, key=asked.key_path, reveal=asked.reveal)

@@ -123,8 +123,11 @@ def host(
     pool: str,
     data: str,
     broker_cert: str | None = None,
-    tee: str = "simulated",
+    tee: Literal["simulated", "sgx", "tdx", "snp", "tpm2"] = "simulated",
+    tpm: str | None = None,
+    kept_key: str | None = None,
     restarts: _Restarts = 3,
+    insecure_no_sandbox: Annotated[bool, Parameter(negative=())] = False,
     json: _Json = False,
 ) -> None:
     """Run a job of somebody else's on this machine: an enclave gets its key from her broker, and trains.
@@ -138,14 +141,23 @@ def host(
         data: The sealed data set.
         broker_cert: The broker's TLS certificate: broker.crt of its state folder.
         tee: What the enclave proves itself with: simulated, which the owner's policy must accept by its insecure name.
+        tpm: Where the TPM is, as the TSS names it: device:/dev/tpmrm0.
+        kept_key: A file for the key, sealed to the TPM, where the owner allows that: a restart asks no broker then.
         restarts: How often an enclave that died is started again.
+        insecure_no_sandbox: Start the enclave also where the kernel lacks a part of its sandbox.
         json: Print each message as a line of JSON.
     """
     from plinius.endpoint import Endpoint
     from plinius.host.commands import Site, train_for_broker
 
     endpoint = Endpoint.parse(broker)
-    result = train_for_broker(Site(job, pool, data, tee), endpoint, broker_cert, restarts=restarts, json=json)
+    result = train_for_broker(
+        Site(job, pool, data, tee, tpm, kept_key, insecure_no_sandbox),
+        endpoint,
+        broker_cert,
+        restarts=restarts,
+        json=json,
+    )
     if result.stopped_by is not None and result.step < result.steps:
         text = f"stopped after step {result.step} of {result.steps}, which is durable; run the same command to go on"
         sys.stderr.write(f"plinius: {text}\n")

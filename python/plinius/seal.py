@@ -98,6 +98,10 @@ class Key:
         """How well the core keeps the secret: ``memfd_secret``, ``locked`` or ``plain``."""
         return self.core.custody
 
+    def anchor_auth(self, job_id: bytes) -> bytes:
+        """What proves the possession of this key to an anchor of a job: 32 bytes, derived one way, secret."""
+        return bytes(self.core.anchor_auth(job_id))
+
     def __repr__(self) -> str:
         return f"Key(id={self.id}, cipher={self.cipher})"
 

@@ -62,11 +62,13 @@ class TrainManifest(Message, frozen=True):
 
     Attributes:
         manifest: As the broker has it; the enclave checks it, and binds its evidence to it.
+        sealed_key: What an enclave had sealed to this machine's TPM, in the place of the broker; empty: it is asked.
     """
 
     manifest: bytes
     data_name: str
     pool_name: str
+    sealed_key: bytes = b""
 
 
 class Stop(Message, frozen=True):
@@ -221,6 +223,12 @@ class Notice(Message, frozen=True):
     text: str
 
 
+class SealedKey(Message, frozen=True):
+    """The key, sealed to this machine's TPM, for the next start: the host keeps it, and can do nothing else with it."""
+
+    sealed_key: bytes
+
+
 class Trained(Message, frozen=True):
     """Training ended: at the last step, or at a `Stop`."""
 
@@ -246,10 +254,10 @@ class Failed(Message, frozen=True):
 
 Command: TypeAlias = Train | Infer | TrainManifest
 ToEnclave: TypeAlias = Command | Stop | Challenge | KeyRelease | Sealed | Refusal
-FromEnclave: TypeAlias = (
-    KeyRequest | Evidence | Sealed | PoolOpened | Loading | Started | Progress | Notice | Trained | Inferred | Failed
-)
 ToOwner: TypeAlias = KeyRequest | Evidence | Sealed
+FromEnclave: TypeAlias = (
+    ToOwner | SealedKey | PoolOpened | Loading | Started | Progress | Notice | Trained | Inferred | Failed
+)
 FromOwner: TypeAlias = Challenge | KeyRelease | Sealed | Refusal
 ToBroker: TypeAlias = ManifestRequest | ToOwner
 FromBroker: TypeAlias = Manifest | FromOwner

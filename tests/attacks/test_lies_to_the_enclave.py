@@ -93,7 +93,7 @@ def commanded(job: Job, command: Train | Infer | None = None, **options: int | N
     descriptors = {"pool": os.O_RDWR, "data": os.O_RDONLY, "cfg": os.O_RDONLY}
     fds = {name: os.open(getattr(job, name), flags) for name, flags in descriptors.items()}
     try:
-        with talk_to(enclave.serve, **fds, tee="simulated") as (channel, raw):
+        with talk_to(enclave.serve, **fds, tee="simulated", tpm=None) as (channel, raw):
             channel.send(command or Train("cfg", "data", "pool", **asked))
             yield Host(job, channel, raw)
     finally:

@@ -202,7 +202,7 @@ connection = socket.socket(socket.AF_UNIX)
 connection.connect(path)
 tpm = Tpm(connection.fileno())
 attester = Tpm2Attester(tpm)
-anchor = tpm_anchor.TpmAnchor(tpm, 0x01800001, bytes(32), least_gap_s=0, lock_folder=Path(folder))
+anchor = tpm_anchor.TpmAnchor(tpm, tpm_anchor.Place(0x01800001, Path(folder)), bytes(32), least_gap_s=0)
 
 free = os.dup(0)
 os.close(free)

@@ -48,10 +48,10 @@ def create(tpm: Any, index: int, auth: bytes = AUTH) -> None:
 @pytest.fixture
 def anchor(tpm: Any, tmp_path: Path) -> Callable[..., Any]:
     """Opens anchors that do not wait between writes."""
-    from plinius.attest.tpm_anchor import TpmAnchor  # noqa: PLC0415
+    from plinius.attest.tpm_anchor import Place, TpmAnchor  # noqa: PLC0415
 
     def opened(index: int, auth: bytes = AUTH, **options: Any) -> Any:
-        return TpmAnchor(tpm, index, auth, **{"least_gap_s": 0.0, "lock_folder": tmp_path, **options})
+        return TpmAnchor(tpm, Place(index, tmp_path), auth, **{"least_gap_s": 0.0, **options})
 
     return opened
 
@@ -112,12 +112,12 @@ def test_a_missing_index_is_not_made_anew(tpm: Any, index: int, anchor: Any) -> 
 
 def test_a_cleared_tpm_is_noticed(new_tpm: Callable[[], SoftwareTpm], tmp_path: Path) -> None:
     from plinius.attest.tpm import Tpm  # noqa: PLC0415
-    from plinius.attest.tpm_anchor import FIRST_INDEX, TpmAnchor  # noqa: PLC0415
+    from plinius.attest.tpm_anchor import FIRST_INDEX, Place, TpmAnchor  # noqa: PLC0415
     from tpm2_pytss.constants import ESYS_TR  # noqa: PLC0415
 
     with Tpm(new_tpm().connect()) as tpm:
         create(tpm, FIRST_INDEX)
-        ours = TpmAnchor(tpm, FIRST_INDEX, AUTH, least_gap_s=0, lock_folder=tmp_path)
+        ours = TpmAnchor(tpm, Place(FIRST_INDEX, tmp_path), AUTH, least_gap_s=0)
         ours.advance(None, head(3))
         tpm.esys.clear(ESYS_TR.LOCKOUT)
         with pytest.raises(RollbackError, match="is gone"):
@@ -243,12 +243,12 @@ def test_a_clock_that_jumps_is_not_waited_for(tpm: Any, index: int, anchor: Any,
 
 
 def test_a_minute_is_the_least_by_default(tpm: Any, index: int, tmp_path: Path, monkeypatch: Any) -> None:
-    from plinius.attest.tpm_anchor import TpmAnchor  # noqa: PLC0415
+    from plinius.attest.tpm_anchor import Place, TpmAnchor  # noqa: PLC0415
 
     create(tpm, index)
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    ours = TpmAnchor(tpm, index, AUTH, lock_folder=tmp_path)
+    ours = TpmAnchor(tpm, Place(index, tmp_path), AUTH)
     ours.advance(None, head(1))
     ours.advance(head(1), head(2))
     assert slept == [pytest.approx(60, abs=5)]
@@ -262,12 +262,12 @@ def test_a_lock_that_cannot_be_opened(tpm: Any, index: int, anchor: Any, tmp_pat
 
 def test_a_tpm_that_dies(new_tpm: Callable[[], SoftwareTpm], tmp_path: Path) -> None:
     from plinius.attest.tpm import Tpm  # noqa: PLC0415
-    from plinius.attest.tpm_anchor import FIRST_INDEX, TpmAnchor  # noqa: PLC0415
+    from plinius.attest.tpm_anchor import FIRST_INDEX, Place, TpmAnchor  # noqa: PLC0415
 
     software = new_tpm()
     with Tpm(software.connect()) as tpm:
         create(tpm, FIRST_INDEX)
-        ours = TpmAnchor(tpm, FIRST_INDEX, AUTH, least_gap_s=0, lock_folder=tmp_path)
+        ours = TpmAnchor(tpm, Place(FIRST_INDEX, tmp_path), AUTH, least_gap_s=0)
         ours.advance(None, head(1))
         software.kill()
         for use in (ours.head, lambda: ours.advance(head(1), head(2)), lambda: create(tpm, FIRST_INDEX + 1)):
@@ -280,7 +280,7 @@ COMPETITOR = """
 import hashlib, socket, sys
 from pathlib import Path
 from plinius.attest.tpm import Tpm
-from plinius.attest.tpm_anchor import TpmAnchor
+from plinius.attest.tpm_anchor import Place, TpmAnchor
 from plinius.errors import RollbackError
 from plinius.mirror.manifest import AnchoredHead
 
@@ -289,7 +289,7 @@ connection = socket.socket(socket.AF_UNIX)
 connection.connect(path)
 won = 0
 with Tpm(connection.fileno()) as tpm:
-    anchor = TpmAnchor(tpm, int(index), bytes.fromhex(auth), least_gap_s=0, lock_folder=Path(folder))
+    anchor = TpmAnchor(tpm, Place(int(index), Path(folder)), bytes.fromhex(auth), least_gap_s=0)
     print("ready", flush=True)
     sys.stdin.readline()
     while won < int(moves):

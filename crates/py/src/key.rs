@@ -4,7 +4,7 @@ use plinius_mirror::Target;
 use plinius_seal::{Cipher, Custody, JobKey, SALT_BYTES, Salt};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyByteArray;
+use pyo3::types::{PyByteArray, PyBytes};
 use zeroize::Zeroizing;
 
 use crate::errors;
@@ -57,6 +57,12 @@ impl Key {
     fn commitment(&self, py: Python<'_>, salt: &[u8]) -> PyResult<[u8; 32]> {
         let key = self.0.derive(&parse_salt(salt)?).map_err(|error| errors::seal(py, error))?;
         Ok(*key.commitment())
+    }
+
+    /// What proves the possession of this key to an anchor outside of the pool.
+    fn anchor_auth<'py>(&self, py: Python<'py>, job_id: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let auth = self.0.anchor_auth(job_id).map_err(|error| errors::seal(py, error))?;
+        Ok(PyBytes::new(py, &*auth))
     }
 
     fn __reduce__(&self) -> PyResult<()> {

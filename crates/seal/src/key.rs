@@ -142,6 +142,13 @@ impl JobKey {
         BulkKey::new(self.cipher, key, commitment)
     }
 
+    /// What proves the possession of this key to an anchor outside of the pool: secret, and of one job only.
+    pub fn anchor_auth(&self, job_id: &[u8]) -> Result<Zeroizing<[u8; 32]>> {
+        let mut auth = Zeroizing::new([0; 32]);
+        self.expand(job_id, b"plinius 1 anchor", &mut *auth)?;
+        Ok(auth)
+    }
+
     /// HKDF-SHA256 (RFC 5869). The cipher is part of the info, so one secret used with two ciphers gives two keys.
     fn expand(&self, salt: &[u8], purpose: &[u8], out: &mut [u8]) -> Result<()> {
         struct Length(usize);

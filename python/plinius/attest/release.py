@@ -39,14 +39,18 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         session_key: Seals what enclave and broker say to each other from now on; empty where there is no broker.
         anchor: ``none``, ``broker`` or ``tpm``: who knows how new the pool's newest generation is.
         anchor_every: It follows every so many generations.
+        anchor_gap_s: Seconds between two writes of an anchor in a TPM.
         head: What the broker's anchor knows; None: nothing yet.
+        seal_to_pcrs: The key may be kept on the machine, sealed to these PCRs of its TPM; none: it may not.
     """
 
     reveal: list[str] = []
     session_key: bytes = b""
     anchor: str = "none"
     anchor_every: int = 1
+    anchor_gap_s: int = 60
     head: AnchoredHead | None = None
+    seal_to_pcrs: list[int] = []
 
 
 class Grant(NamedTuple):
@@ -95,18 +99,41 @@ class RecipientKey:
             ProvisioningError: It was not sealed to this enclave in this session, or is no key.
         """
         private: Any = MLKEM768X25519PrivateKey(self._mlkem, self._x25519) if self._mlkem else self._x25519
-        content = bytearray()
         try:
-            content = take(_SUITES[self._kem].decrypt(sealed_key, private, info=_PURPOSE + bound))
-            (length,) = _LENGTH.unpack_from(content)
-            terms = msgspec.msgpack.decode(content[_LENGTH.size : _LENGTH.size + length], type=Terms)
-            return Grant(Key.parse(content[_LENGTH.size + length :]), terms)
-        except (InvalidTag, ValueError, ConfigError, struct.error, msgspec.MsgspecError):
+            return opened_content(_SUITES[self._kem].decrypt(sealed_key, private, info=_PURPOSE + bound))
+        except (InvalidTag, ValueError):
             raise ProvisioningError(
                 "the released key does not open: it was changed, or sealed to another enclave"
             ) from None
-        finally:
-            content[:] = bytes(len(content))
+
+
+def sealable_content(key: Key, terms: Terms) -> bytearray:
+    """A key and its terms as the bytes that are sealed; the caller wipes them."""
+    head = msgspec.msgpack.encode(terms)
+    text = key.core.expose()
+    content = bytearray(_LENGTH.pack(len(head)) + head) + text
+    text[:] = bytes(len(text))
+    return content
+
+
+def opened_content(opened: bytes) -> Grant:
+    """Reads what `sealable_content` made, and wipes it.
+
+    Args:
+        opened: Held by nobody else.
+
+    Raises:
+        ValueError: It is none, though it was sealed as one.
+    """
+    content = take(opened)
+    try:
+        (length,) = _LENGTH.unpack_from(content)
+        terms = msgspec.msgpack.decode(content[_LENGTH.size : _LENGTH.size + length], type=Terms)
+        return Grant(Key.parse(content[_LENGTH.size + length :]), terms)
+    except (ConfigError, struct.error, msgspec.MsgspecError) as error:
+        raise ValueError(str(type(error))) from None
+    finally:
+        content[:] = bytes(len(content))
 
 
 def seal_key(key: Key, kem: str, public_key: bytes, bound: bytes, terms: Terms | Collection[str] = ()) -> bytes:
@@ -123,15 +150,12 @@ def seal_key(key: Key, kem: str, public_key: bytes, bound: bytes, terms: Terms |
         EvidenceError: The public key is malformed.
     """
     terms = terms if isinstance(terms, Terms) else Terms(sorted(terms))
-    head = msgspec.msgpack.encode(terms)
-    text = key.core.expose()
-    content = bytearray(_LENGTH.pack(len(head)) + head) + text
+    content = sealable_content(key, terms)
     try:
         return _SUITES[kem].encrypt(content, _recipient(kem, public_key), info=_PURPOSE + bound)
     except ValueError as error:  # of another length, or a point of small order
         raise EvidenceError(f"the enclave's public key is malformed: {error}") from None
     finally:
-        text[:] = bytes(len(text))
         content[:] = bytes(len(content))
 
 

@@ -13,6 +13,7 @@ one in ten minutes. So writes keep a distance, of a minute where nothing else is
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import struct
 import time
@@ -55,7 +56,8 @@ def create(tpm: Tpm, index: int, auth: bytes, owner_auth: bytes = b"") -> None:
         ConfigError: There is one already, or the number cannot be one.
         AttestationError: The TPM cannot make it.
     """
-    _check(index, auth)
+    _check_index(index)
+    _check_auth(auth)
     area = tss.TPMS_NV_PUBLIC(nvIndex=index, nameAlg=tss.TPM2_ALG.SHA256, attributes=_ATTRIBUTES, dataSize=_RECORD.size)
     try:
         with failing(AttestationError, "make an NV index"), tpm.storage_root() as root:
@@ -77,46 +79,63 @@ def create(tpm: Tpm, index: int, auth: bytes, owner_auth: bytes = b"") -> None:
         tpm.esys.tr_set_auth(tss.ESYS_TR.OWNER, b"")
 
 
-class TpmAnchor:
-    """The anchor of one job. Opens its lock file at once; later calls open nothing.
+class Place:
+    """Where a job's anchor is: an NV index, and this machine's lock for it, which is opened before a sandbox.
 
     Args:
-        tpm: An open connection.
-        index: The number that `create` got.
-        auth: 32 bytes, derived from the run key, as `create` got.
-        every: Anchors one version in so many.
-        least_gap_s: Seconds between two writes; an earlier one waits.
-        waiting: Told before it waits how many seconds it will.
+        index: The number that `create` gets.
         lock_folder: Where the lock file is; the same for all who use the index.
 
     Raises:
         ConfigError: The number cannot be one, or the lock file cannot be opened.
     """
 
+    def __init__(self, index: int, lock_folder: Path = LOCK_FOLDER) -> None:
+        _check_index(index)
+        self.index = index
+        path = lock_folder / f"plinius-tpm-{index:08x}.lock"
+        try:
+            self.lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigError(f"cannot open the lock of the TPM's anchor: {error.strerror}", path=str(path)) from None
+
+    @classmethod
+    def of_job(cls, job_id: bytes) -> Place:
+        """The place of a job. That two jobs on one machine share one is unlikely, and refused."""
+        chosen = int.from_bytes(hashlib.sha256(b"plinius anchor" + job_id).digest()[:8], "big")
+        return cls(FIRST_INDEX + chosen % (LAST_INDEX - FIRST_INDEX + 1))
+
+    def close(self) -> None:
+        """Closes the lock file."""
+        os.close(self.lock)
+
+
+class TpmAnchor:
+    """The anchor of one job.
+
+    Args:
+        tpm: An open connection.
+        place: Where it is.
+        auth: 32 bytes, derived from the run key, as `create` got.
+        every: Anchors one version in so many.
+        least_gap_s: Seconds between two writes; an earlier one waits.
+        waiting: Told before it waits how many seconds it will.
+    """
+
     def __init__(
         self,
         tpm: Tpm,
-        index: int,
+        place: Place,
         auth: bytes,
         *,
         every: int = 1,
         least_gap_s: float = LEAST_GAP_S,
         waiting: Callable[[float], None] = lambda _: None,
-        lock_folder: Path = LOCK_FOLDER,
     ) -> None:
-        _check(index, auth)
+        _check_auth(auth)
         self.every = every
-        self._tpm, self._index, self._auth = tpm, index, auth
+        self._tpm, self._index, self._lock, self._auth = tpm, place.index, place.lock, auth
         self._least_gap_s, self._waiting = least_gap_s, waiting
-        path = lock_folder / f"plinius-tpm-{index:08x}.lock"
-        try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise ConfigError(f"cannot open the lock of the TPM's anchor: {error.strerror}", path=str(path)) from None
-
-    def close(self) -> None:
-        """Closes the lock file; the connection stays the caller's."""
-        os.close(self._lock)
 
     def head(self) -> AnchoredHead | None:
         """What was anchored last; None when nothing was since `create`.
@@ -205,9 +224,12 @@ _REASONS: Final = {
 }
 
 
-def _check(index: int, auth: bytes) -> None:
+def _check_index(index: int) -> None:
     if not FIRST_INDEX <= index <= LAST_INDEX:
         raise ConfigError(f"the NV index of an anchor is in {FIRST_INDEX:#x} to {LAST_INDEX:#x}, not {index:#x}")
+
+
+def _check_auth(auth: bytes) -> None:
     if len(auth) != AUTH_BYTES:
         raise ValueError(f"an anchor's authorization value has {AUTH_BYTES} bytes")
 

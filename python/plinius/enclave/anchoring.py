@@ -1,10 +1,15 @@
-"""The broker as the job's freshness anchor: what the enclave asks of it, sealed end to end."""
+"""The job's freshness anchor: the broker, asked with messages that are sealed end to end, or this machine's TPM."""
 
 from __future__ import annotations
 
-from plinius.attest.release import Terms
+from collections.abc import Callable
+from contextlib import suppress
+
+from plinius.attest.attesters import Platform
+from plinius.attest.release import Grant, Terms
 from plinius.attest.session import Advance, Confirm, Denied, Done, Session
-from plinius.errors import EnclaveError, ProvisioningError, named
+from plinius.errors import ConfigError, EnclaveError, ProvisioningError, named
+from plinius.mirror.anchoring import Anchor
 from plinius.mirror.manifest import AnchoredHead
 from plinius.wire import Channel, Refusal, Sealed, Stop
 
@@ -63,3 +68,67 @@ class BrokerAnchor:
         opened = self._session.open(answer, Done | Denied)
         if isinstance(opened, Denied):
             raise named(opened.error, opened.reason)
+
+
+class ToldAnchor:
+    """An anchor in the machine's TPM, of which the broker is told once that there is one.
+
+    From then on an index that is missing is refused, and not made anew.
+
+    Args:
+        anchor: In the TPM.
+        broker: Is told.
+    """
+
+    def __init__(self, anchor: Anchor, broker: BrokerAnchor) -> None:
+        self._anchor, self._broker = anchor, broker
+
+    @property
+    def every(self) -> int:
+        """As the TPM's."""
+        return self._anchor.every
+
+    def head(self) -> AnchoredHead | None:
+        """What the TPM knows."""
+        return self._anchor.head()
+
+    def advance(self, expected: AnchoredHead | None, new: AnchoredHead, *, going_back: bool = False) -> None:
+        """Moves the TPM's head; see `plinius.mirror.anchoring.Anchor`."""
+        self._anchor.advance(expected, new, going_back=going_back)
+        if self._broker.head() is None:
+            self._broker.advance(None, new)
+
+
+def tpm_anchor(
+    platform: Platform, grant: Grant, job_id: bytes, broker: BrokerAnchor | None, notice: Callable[[str], None]
+) -> Anchor:
+    """The anchor in this machine's TPM.
+
+    Args:
+        platform: Has the TPM, and the lock of the job's place in it.
+        grant: The key, from which the right to that place is derived.
+        job_id: Of the manifest.
+        broker: Where one was asked; None after a restart without one.
+        notice: Tells the user.
+
+    Raises:
+        ConfigError: No TPM was named.
+        AttestationError: The TPM fails.
+    """
+    from plinius.attest.tpm_anchor import TpmAnchor, create  # noqa: PLC0415 (an optional package)
+
+    if platform.tpm is None or platform.place is None:
+        raise ConfigError("the owner wants a freshness anchor in a TPM: name it with --tpm")
+    auth = grant.key.anchor_auth(job_id)
+    if broker is not None and broker.head() is None:
+        with suppress(ConfigError):  # made before a crash: whether it is ours, its first use says
+            create(platform.tpm, platform.place.index, auth)
+    anchor = TpmAnchor(
+        platform.tpm,
+        platform.place,
+        auth,
+        every=grant.terms.anchor_every,
+        least_gap_s=grant.terms.anchor_gap_s,
+        waiting=lambda wait_s: notice(f"the TPM's memory wears out: its anchor waits {wait_s:.0f} s"),
+    )
+    return anchor if broker is None else ToldAnchor(anchor, broker)

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 import torch
 
-from plinius.attest.claims import Attester
+from plinius.attest.attesters import Platform
+from plinius.attest.release import Grant
 from plinius.darknet.cfg import Config, parse
 from plinius.enclave import inference
+from plinius.enclave.anchoring import BrokerAnchor, tpm_anchor
 from plinius.enclave.job import Job, decide_threads
-from plinius.enclave.provisioning import Ordered, request_key, request_ordered_key
+from plinius.enclave.provisioning import Ordered, keep_key, recall_key, request_key, request_ordered_key
 from plinius.enclave.trainer import train as run_training
+from plinius.mirror.anchoring import Anchor
 from plinius.pool import Medium, Pool
-from plinius.wire import Channel, Infer, Inferred, Notice, PoolOpened, Stop, Train, Trained, TrainManifest
+from plinius.wire import Channel, Infer, Inferred, Notice, PoolOpened, SealedKey, Stop, Train, Trained, TrainManifest
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,13 @@ class Work:
 
     Attributes:
         channel: To the host.
-        attester: What the enclave proves itself with.
+        platform: What the enclave proves itself with, and its machine's TPM.
         pool_file: The pool, and what its medium is.
         data_fd: The sealed data set.
     """
 
     channel: Channel
-    attester: Attester
+    platform: Platform
     pool_file: tuple[int, Medium]
     data_fd: int
 
@@ -39,7 +42,7 @@ class Work:
     def pool(self, name: str) -> Iterator[Pool]:
         """Opens the pool, and tells the host what its medium survives."""
         with Pool.from_descriptor(self.pool_file[0], name, self.pool_file[1]) as pool:
-            self.channel.send(PoolOpened(pool.medium, pool.durability, self.attester.tee))
+            self.channel.send(PoolOpened(pool.medium, pool.durability, self.platform.attester.tee))
             yield pool
 
     def stop_requested(self) -> bool:
@@ -60,7 +63,7 @@ class Work:
 def train(work: Work, command: Train, cfg: bytes) -> Trained:
     """Trains what the host's user asks for, with the key of the owner on this machine."""
     config = parse(cfg, command.cfg_name)
-    grant = request_key(work.channel, work.attester)
+    grant = request_key(work.channel, work.platform.attester)
     with work.pool(command.pool_name) as pool:
         work.tell_what_is_not_applied(config)
         job = Job.decide(command, cfg, config, pool, grant)
@@ -68,27 +71,41 @@ def train(work: Work, command: Train, cfg: bytes) -> Trained:
         return run_training(job, pool, grant.key, work.data_fd, work.channel.send, work.stop_requested)
 
 
-def train_manifest(work: Work, command: TrainManifest) -> Trained:
-    """Trains what the owner's manifest says, with the key from her broker."""
-    ordered = Ordered.read(command.manifest)
+def train_manifest(work: Work, command: TrainManifest, ordered: Ordered) -> Trained:
+    """Trains what the owner's manifest says, with the key from her broker, or one that this machine's TPM kept."""
     manifest = ordered.manifest
     config = parse(manifest.cfg, manifest.cfg_name)
-    grant, anchor = request_ordered_key(work.channel, work.attester, ordered)
+    if command.sealed_key:
+        grant, broker = recall_key(work.platform, command.sealed_key, ordered), None
+    else:
+        grant, broker = request_ordered_key(work.channel, work.platform.attester, ordered)
+        if grant.terms.seal_to_pcrs:
+            work.channel.send(SealedKey(keep_key(work.platform, grant, ordered)))
+    anchor = _anchor(work, grant, ordered, broker)
     with work.pool(command.pool_name) as pool:
         work.tell_what_is_not_applied(config)
         job = Job.ordered(manifest, command, config, pool, grant)
         torch.set_num_threads(job.threads)
 
         def stop() -> bool:
-            return (anchor is not None and anchor.stop_requested) or work.stop_requested()
+            return (broker is not None and broker.stop_requested) or work.stop_requested()
 
         return run_training(job, pool, grant.key, work.data_fd, work.channel.send, stop, anchor)
+
+
+def _anchor(work: Work, grant: Grant, ordered: Ordered, broker: BrokerAnchor | None) -> Anchor | None:
+    """Who knows how new the pool is: whom the owner wants."""
+    if grant.terms.anchor == "tpm":
+        return tpm_anchor(
+            work.platform, grant, ordered.manifest.job_id, broker, lambda text: work.channel.send(Notice(text))
+        )
+    return broker if grant.terms.anchor == "broker" else None
 
 
 def infer(work: Work, command: Infer, cfg: bytes) -> Inferred:
     """Classifies the data with the model in the pool."""
     config = parse(cfg, command.cfg_name)
-    grant = request_key(work.channel, work.attester)
+    grant = request_key(work.channel, work.platform.attester)
     with work.pool(command.pool_name) as pool:
         torch.set_num_threads(decide_threads(command.threads, {}))
         return inference.infer(config, cfg, pool, grant, (work.data_fd, command.data_name), work.channel.send)

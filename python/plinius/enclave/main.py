@@ -55,21 +55,24 @@ def _load(command: Train | Infer | TrainManifest, channel: Channel) -> Callable[
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import torch  # noqa: F401, PLC0415 (2 s: after the process is hardened, and not for its --help)
 
-    from plinius.attest.attesters import open_attester  # noqa: PLC0415
+    from plinius.attest.attesters import Platform  # noqa: PLC0415
     from plinius.enclave import commands  # noqa: PLC0415
+    from plinius.enclave.provisioning import Ordered  # noqa: PLC0415
     from plinius.pool import look_at  # noqa: PLC0415
 
     def run(options: argparse.Namespace) -> Message:
         medium = look_at(options.pool, command.pool_name)  # asks /sys, which the sandbox does not let it read
-        work = commands.Work(channel, open_attester(options.tee), (options.pool, medium), options.data)
         if isinstance(command, TrainManifest):
+            ordered = Ordered.read(command.manifest)
+            platform = Platform.open(options.tee, options.tpm, ordered.manifest.job_id)
             _prepare(channel, options)
-            return commands.train_manifest(work, command)
+            work = commands.Work(channel, platform, (options.pool, medium), options.data)
+            return commands.train_manifest(work, command, ordered)
         cfg = _read_whole(options.cfg, command.cfg_name)
+        platform = Platform.open(options.tee, options.tpm, None)
         _prepare(channel, options)
-        if isinstance(command, Infer):
-            return commands.infer(work, command, cfg)
-        return commands.train(work, command, cfg)
+        work = commands.Work(channel, platform, (options.pool, medium), options.data)
+        return commands.infer(work, command, cfg) if isinstance(command, Infer) else commands.train(work, command, cfg)
 
     return run
 
@@ -97,6 +100,7 @@ def _parse_options() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--cfg", type=int, help="not needed for a manifest, which holds it")
     parser.add_argument("--tee", default="simulated")
+    parser.add_argument("--tpm", help="where the TPM is, as the TSS names it, such as device:/dev/tpmrm0")
     return parser.parse_args()
 
 

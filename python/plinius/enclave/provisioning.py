@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from plinius.attest.attesters import Platform
 from plinius.attest.claims import Attester
 from plinius.attest.manifest import JobManifest, digest, parse
 from plinius.attest.release import Grant, RecipientKey
 from plinius.attest.report import report_data
 from plinius.attest.signing import challenge_content, check_signature, release_content
 from plinius.enclave.anchoring import BrokerAnchor
-from plinius.errors import ProvisioningError, named
+from plinius.errors import ConfigError, ProvisioningError, named
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
+
+if TYPE_CHECKING:
+    from plinius.attest.tpm import Tpm
 
 _Answer = TypeVar("_Answer", Challenge, KeyRelease)
 
@@ -42,18 +46,50 @@ def request_key(channel: Channel, attester: Attester) -> Grant:
     return grant
 
 
-def request_ordered_key(channel: Channel, attester: Attester, ordered: Ordered) -> tuple[Grant, BrokerAnchor | None]:
+def request_ordered_key(channel: Channel, attester: Attester, ordered: Ordered) -> tuple[Grant, BrokerAnchor]:
     """Asks the broker, through the host, for the key of a manifest's job, and confirms that it arrived.
 
     Returns:
-        The key, and its broker as the job's freshness anchor, where that is what the owner wants.
+        The key, and the broker as the job's freshness anchor, which it is if the terms say so.
 
     Raises:
         PliniusError: The broker refuses, or what arrives does not open, or was not signed by the manifest's owner.
     """
     grant, session = _exchange(channel, attester, ordered)
-    anchor = BrokerAnchor.begin(channel, session, grant.terms)
-    return grant, anchor if grant.terms.anchor == "broker" else None
+    return grant, BrokerAnchor.begin(channel, session, grant.terms)
+
+
+def keep_key(platform: Platform, grant: Grant, ordered: Ordered) -> bytes:
+    """Seals a grant to the machine's TPM, as its terms allow: the next start on this machine needs no broker.
+
+    Raises:
+        ConfigError: No TPM was named.
+        ProvisioningError: It cannot seal.
+    """
+    from plinius.attest import tpm_keeping  # noqa: PLC0415 (an optional package, loaded before the sandbox)
+
+    return tpm_keeping.keep(_tpm(platform), grant, ordered.digest)
+
+
+def recall_key(platform: Platform, kept: bytes, ordered: Ordered) -> Grant:
+    """Opens what `keep_key` made.
+
+    Raises:
+        ConfigError: No TPM was named.
+        ProvisioningError: It does not open, or the owner wants an anchor that only a broker has.
+    """
+    from plinius.attest import tpm_keeping  # noqa: PLC0415 (an optional package, loaded before the sandbox)
+
+    grant = tpm_keeping.recall(_tpm(platform), kept, ordered.digest)
+    if grant.terms.anchor == "broker":
+        raise ProvisioningError("a kept key cannot be used where the broker is the anchor")
+    return grant
+
+
+def _tpm(platform: Platform) -> Tpm:
+    if platform.tpm is None:
+        raise ConfigError("the owner lets the key be kept by a TPM: name it with --tpm")
+    return platform.tpm
 
 
 def _exchange(channel: Channel, attester: Attester, ordered: Ordered | None) -> tuple[Grant, bytes]:

@@ -11,6 +11,7 @@ from plinius.files import shown_name
 from plinius.host.broker_link import BrokerLink, Relay
 from plinius.host.child import Owner
 from plinius.host.files import opened
+from plinius.host.kept_key import recalled, store
 from plinius.host.supervisor import Supervisor, View
 from plinius.host.view import JsonView, TerminalView
 from plinius.wire import Infer, Inferred, Notice, Train, Trained, TrainManifest
@@ -75,6 +76,8 @@ class Site:
         pool: The pool.
         data: The sealed data set.
         tee: What the enclave proves itself with.
+        tpm: Where the machine's TPM is, as the TSS names it.
+        kept_key: The file in which the key rests, sealed to the TPM, where the owner allows that.
         insecure_no_sandbox: The enclave starts also where the kernel lacks a part of its sandbox.
     """
 
@@ -82,12 +85,15 @@ class Site:
     pool: str
     data: str
     tee: str
+    tpm: str | None = None
+    kept_key: str | None = None
     insecure_no_sandbox: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
         """Further options of the enclave's command line."""
-        return (f"--tee={self.tee}", *(("--insecure-no-sandbox",) if self.insecure_no_sandbox else ()))
+        tpm = () if self.tpm is None else (f"--tpm={self.tpm}",)
+        return (f"--tee={self.tee}", *tpm, *(("--insecure-no-sandbox",) if self.insecure_no_sandbox else ()))
 
 
 def train_for_broker(
@@ -102,8 +108,14 @@ def train_for_broker(
     with opened(site.pool, site.data, None, create_pool=True) as files, shown as view:
         link = BrokerLink(broker, certificate, lambda text: view(Notice(text)))
         try:
-            command = TrainManifest(link.manifest(site.job), shown_name(site.data), shown_name(site.pool))
-            supervisor = Supervisor(files, lambda: Relay(link.relay()), view, restarts, site.options)
+            manifest, kept = (site.kept_key and recalled(site.kept_key)) or (link.manifest(site.job), b"")
+            command = TrainManifest(manifest, shown_name(site.data), shown_name(site.pool), kept)
+
+            def keep(sealed_key: bytes) -> None:
+                if site.kept_key is not None:
+                    store(site.kept_key, manifest, sealed_key)
+
+            supervisor = Supervisor(files, lambda: Relay(link.relay()), view, restarts, site.options, keep)
             return _train(supervisor, command, view if json else None)
         finally:
             link.close()

@@ -23,6 +23,7 @@ from plinius.wire import (
     Message,
     Notice,
     Refusal,
+    SealedKey,
     Stop,
     ToOwner,
     Trained,
@@ -41,12 +42,19 @@ class Supervisor:
         view: Receives what the enclave reports.
         restarts: How often an enclave that died is started again.
         options: Further options of the enclave's command line.
+        keep: Stores the key that the enclave had this machine's TPM seal.
     """
 
     def __init__(
-        self, files: Files, start_owner: Callable[[], Peer], view: View, restarts: int, options: tuple[str, ...] = ()
+        self,
+        files: Files,
+        start_owner: Callable[[], Peer],
+        view: View,
+        restarts: int,
+        options: tuple[str, ...] = (),
+        keep: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        self._files, self._start_owner = files, start_owner
+        self._files, self._start_owner, self._keep = files, start_owner, keep
         self._view, self._restarts, self._options = view, restarts, options
         self.stopped_by: signal.Signals | None = None
         self._provisioned = False
@@ -122,6 +130,9 @@ class Supervisor:
             return None, True
         if message is None or isinstance(message, Trained | Inferred | Failed):
             return message, False
+        if isinstance(message, SealedKey):
+            self._keep(message.sealed_key)
+            return None, True
         self._view(message)
         return None, True
 

@@ -149,7 +149,15 @@ class Broker:
             if self._known(request.session)[0].state != CHALLENGED:
                 raise EvidenceError("this challenge was answered already: evidence is never accepted twice")
             freshness, head = job.policy.freshness, self._store.head(job.manifest.job_id)
-            terms = Terms(job.manifest.reveal, key, freshness.anchor, freshness.anchor_every, head)
+            terms = Terms(
+                reveal=job.manifest.reveal,
+                session_key=key,
+                anchor=freshness.anchor,
+                anchor_every=freshness.anchor_every,
+                anchor_gap_s=freshness.anchor_gap_s,
+                head=head,
+                seal_to_pcrs=job.policy.sealing.pcrs,
+            )
             sealed_key = seal_key(job.key, record.asked.kem, request.public_key, bound, terms)
             self._store.put(replace(record, state=RELEASED, key=key))
             self._note(job, "released", f"{record.asked.tee}, session {record.name.hex()}")
@@ -197,9 +205,10 @@ class Broker:
         if record.state != CONFIRMED:
             raise EvidenceError("the enclave has not confirmed that it has the key")
         try:
-            if job.policy.freshness.anchor != "broker":
-                raise PolicyError("the owner keeps no freshness record for this job", field="anchor")
             head, new = self._store.head(job.manifest.job_id), asked.new
+            # Of an anchor in a TPM the broker knows only that there is one: from then on none is made anew.
+            if job.policy.freshness.anchor != "broker" and (job.policy.freshness.anchor != "tpm" or head is not None):
+                raise PolicyError("the owner keeps no freshness record for this job", field="anchor")
             if head != new:
                 self._check_step(job, head, asked)
                 self._store.put_head(job.manifest.job_id, new)

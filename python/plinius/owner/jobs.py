@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from plinius.attest import simulated
 from plinius.attest.manifest import FORMAT_VERSION, MAX_MANIFEST_BYTES, JobManifest, body, digest, parse, signed
 from plinius.attest.signing import manifest_content
@@ -23,6 +25,7 @@ from plinius.owner.verifiers import Endorsements
 
 MANIFEST, POLICY, KEY = "manifest", "policy.toml", "job.key"
 COLLATERAL, CERTIFICATES, REVOCATIONS = "collateral.json", ("vcek.der", "ask.der", "ark.der"), "revocations.der"
+EK_ROOTS: Final = "ek-roots.pem"
 _JOB_ID_BYTES: Final = 16
 _MAX_POLICY_BYTES: Final = 1 << 20
 _MAX_ENDORSEMENT_BYTES: Final = 1 << 20
@@ -102,7 +105,7 @@ def load_jobs(folder: str, identity: Identity) -> dict[str, Job]:
     """Reads all jobs: ``folder/JOB/`` with ``manifest``, ``policy.toml`` and ``job.key``.
 
     There may be vendors' statements too, for evidence that brings none: ``collateral.json`` (SGX, TDX), ``vcek.der``,
-    ``ask.der``, ``ark.der`` and ``revocations.der`` (SEV-SNP).
+    ``ask.der``, ``ark.der`` and ``revocations.der`` (SEV-SNP), ``ek-roots.pem`` (TPM).
 
     Raises:
         ConfigError: There is none, or a file of one is missing, malformed or another owner's.
@@ -142,4 +145,8 @@ def _endorsements(folder: str) -> Endorsements:
 
     certificates = tuple(filter(None, map(optional, CERTIFICATES)))
     collateral = optional(COLLATERAL).decode(errors="replace")  # what is no text is no JSON either, and refused
-    return Endorsements(collateral, certificates, optional(REVOCATIONS))
+    try:
+        ek_roots = tuple(x509.load_pem_x509_certificates(roots)) if (roots := optional(EK_ROOTS)) else ()
+    except ValueError as error:
+        raise ConfigError(f"these are no certificates: {error}", path=os.path.join(folder, EK_ROOTS)) from None  # noqa: PTH118
+    return Endorsements(collateral, certificates, optional(REVOCATIONS), ek_roots)

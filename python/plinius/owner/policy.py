@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from plinius.attest import dcap, snp
+from plinius.attest import dcap, snp, tpm2_verify
 from plinius.errors import ConfigError
 from plinius.files import reason
 
@@ -23,7 +23,7 @@ MEASUREMENTS: Final[dict[str, dict[str, int | None]]] = {
     "sgx": {**dcap.MEASUREMENTS["sgx"]},
     "tdx": {**dcap.MEASUREMENTS["tdx"]},
     "snp": {**snp.MEASUREMENTS},
-    "tpm2": {f"pcr{index}": None for index in range(24)},  # as long as the bank's hash
+    "tpm2": {**tpm2_verify.MEASUREMENTS},
 }
 # One of these must be named: a policy that names no code would give the key to any.
 CODE: Final[dict[str, frozenset[str]]] = {
@@ -31,9 +31,9 @@ CODE: Final[dict[str, frozenset[str]]] = {
     "sgx": frozenset(("mrenclave", "mrsigner")),
     "tdx": frozenset(("mrtd",)),
     "snp": frozenset(("measurement",)),
-    "tpm2": frozenset(MEASUREMENTS["tpm2"]),
+    "tpm2": frozenset(name for name in tpm2_verify.MEASUREMENTS if name.startswith("pcr")),
 }
-NUMBERS: Final[dict[str, frozenset[str]]] = {**dcap.NUMBERS, "snp": snp.NUMBERS}
+NUMBERS: Final[dict[str, frozenset[str]]] = {**dcap.NUMBERS, "snp": snp.NUMBERS, "tpm2": tpm2_verify.NUMBERS}
 # Where the vendor says of the platform how good its firmware is; a revoked one never verifies.
 WITH_STATUS: Final = frozenset(dcap.NUMBERS)
 
@@ -86,14 +86,26 @@ class Freshness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         anchor: Where the newest state is remembered, outside the pool.
         anchor_every: At most so many versions may lie between two anchored ones: a rollback is bounded by it.
+        anchor_gap_s: So many seconds lie between two writes into a TPM, whose memory wears out; an earlier one waits.
         going_back: Whether the job may go on from an older state than the anchored one.
         evidence_max_age_s: How long a challenge may be answered, in seconds.
     """
 
     anchor: Anchor = "broker"
     anchor_every: int = 1
+    anchor_gap_s: int = 60
     going_back: bool = False
     evidence_max_age_s: int = 60
+
+
+class Sealing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the key may rest on the untrusted machine, sealed to its TPM, so that a restart needs no broker.
+
+    Attributes:
+        pcrs: Sealed to these, as they are at that moment; none: it may not.
+    """
+
+    pcrs: list[Annotated[int, msgspec.Meta(ge=0, le=23)]] = []
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,10 +114,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         accept: What is accepted: one of these must hold as a whole.
         freshness: What is asked of the state.
+        sealing: Whether the key may be sealed to a TPM.
     """
 
     accept: list[Accept]
     freshness: Freshness = Freshness()
+    sealing: Sealing = Sealing()
 
     def roots(self) -> frozenset[bytes]:
         """The AMD roots that any of the tables names, for the verifier."""
@@ -158,6 +172,10 @@ def _wrong(policy: Policy) -> str | None:
         return "accept: nothing is accepted; add a table [[accept]]"
     if policy.freshness.anchor_every < 1:
         return "freshness.anchor_every: the least is 1"
+    if policy.sealing.pcrs and policy.freshness.anchor == "broker":
+        return "sealing.pcrs: a restart without the broker is not anchored there; set freshness.anchor to tpm or none"
+    if policy.freshness.anchor_gap_s < 0:
+        return "freshness.anchor_gap_s: the least is 0"
     if policy.freshness.evidence_max_age_s < 1:
         return "freshness.evidence_max_age_s: the least is 1"
     for index, accept in enumerate(policy.accept):
@@ -182,6 +200,8 @@ def _wrong_code(accept: Accept) -> Iterator[str]:
     code = CODE[accept.tee]
     if not code & accept.measurements.keys():
         yield f"measurements: name the accepted code: {' or '.join(sorted(code))}"
+    if accept.tee == "tpm2" and not {"ek", "ek_root"} & accept.measurements.keys():
+        yield "measurements.ek: name the TPM (ek), or who vouches for it (ek_root): else any program can play one"
     if accept.tee == "sgx" and "mrenclave" not in accept.measurements:
         # Whoever signed this enclave has signed others, and older ones of the same.
         if "isv_prod_id" not in accept.measurements:

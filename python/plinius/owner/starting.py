@@ -27,7 +27,10 @@ _NAMED: Final = {
         "guest_policy": "what the guest lets be done to it",
         "vmpl": "the privilege level that asked for the report: 00 is the highest",
     },
-    "tpm2": {"pcr11": "the unified kernel image (systemd-stub); name the PCRs that your boot chain uses"},
+    "tpm2": {
+        "ek": "which TPM: SHA-256 of its endorsement key; the audit log names that of one that was refused",
+        "pcr11": "the unified kernel image (systemd-stub); name the PCRs that your boot chain uses",
+    },
 }
 _LEAST: Final = {
     "sgx": ("isv_svn", "tcb_evaluation_number"),
@@ -42,8 +45,12 @@ _FRESHNESS: Final = """
 [freshness]
 anchor = "broker"          # where the newest state is remembered, outside the pool: none, broker, tpm
 anchor_every = 1           # a rollback by less than so many versions is not found
+anchor_gap_s = 60          # seconds between two writes into a TPM, whose memory wears out
 going_back = false         # true: the job may go on from an older state
 evidence_max_age_s = 60    # how long a challenge may be answered
+
+# [sealing]
+# pcrs = [0, 2, 4, 7]      # the key may rest on the machine, sealed to these PCRs of its TPM: a restart asks no broker
 """
 
 

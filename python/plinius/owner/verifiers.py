@@ -6,7 +6,9 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from plinius.attest import dcap, simulated, snp
+from cryptography import x509
+
+from plinius.attest import dcap, simulated, snp, tpm2_messages, tpm2_verify
 from plinius.attest.claims import Claims
 from plinius.errors import EvidenceError
 from plinius.owner.store import Asked
@@ -19,19 +21,28 @@ class Endorsements(NamedTuple):
         collateral: Of SGX and TDX quotes: JSON.
         certificates: Of SEV-SNP reports: VCEK, ASK and ARK, DER.
         revocations: AMD's revocation list, DER.
+        ek_roots: Certificates of those who vouch for TPMs' endorsement keys.
     """
 
     collateral: str = ""
     certificates: tuple[bytes, ...] = ()
     revocations: bytes = b""
+    ek_roots: tuple[x509.Certificate, ...] = ()
 
 
-def challenge(tee: str, introduction: bytes, secret: bytes) -> bytes:  # noqa: ARG001 (tpm2's)
+def challenge(tee: str, introduction: bytes, secret: bytes) -> bytes:
     """What an enclave needs beside a nonce to make its evidence: nothing for most TEEs.
+
+    Args:
+        tee: What it will prove itself with.
+        introduction: Its own.
+        secret: 32 bytes that a TPM must prove to have read.
 
     Raises:
         EvidenceError: The introduction is malformed.
     """
+    if tee == tpm2_messages.TEE:
+        return tpm2_verify.challenge(introduction, secret)
     if introduction:
         raise EvidenceError(f"the TEE {tee!r} needs no introduction")
     return b""
@@ -56,6 +67,9 @@ def verify(asked: Asked, evidence: bytes, at: datetime, roots: Collection[bytes]
     elif asked.tee == snp.TEE:
         given = (endorsements.certificates, endorsements.revocations)
         claims = snp.verify(evidence, at, roots=roots, certificates=given[0], revocations=given[1])
+    elif asked.tee == tpm2_messages.TEE:
+        known = {"introduction": asked.introduction, "secret": asked.secret}
+        claims = tpm2_verify.verify(evidence, at, **known, roots=endorsements.ek_roots)
     elif asked.tee == simulated.TEE:
         claims = simulated.verify_insecurely(evidence)
     else:

@@ -1,0 +1,101 @@
+"""A host whose enclave proves itself with a (software) TPM, anchors in it, and keeps its key in it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from desks import Desk, made
+from jobs import Job, must, plinius, refused
+from tpms import SoftwareTpm
+
+POLICY = """
+[[accept]]
+tee = "tpm2"
+trust_os = true
+measurements.ek = ["EK"]
+measurements.pcr0 = ["PCR0"]
+
+[freshness]
+anchor = "tpm"
+anchor_every = 4
+anchor_gap_s = 0
+"""
+
+
+@pytest.fixture
+def desk(job: Job, tmp_path: Path) -> Desk:
+    return made(tmp_path / "desk", job, steps=10)
+
+
+def host(desk: Desk, address: str, job: Job, tpm: SoftwareTpm, *options: object) -> list[str]:
+    named = ["--tee", "tpm2", "--tpm", f"swtpm:path={tpm.path}", "--restarts", 0]
+    return desk.host(address, job.pool, *named, *options)
+
+
+def learn(desk: Desk, job: Job, tpm: SoftwareTpm, more: str = "") -> None:
+    """Writes a policy that accepts this TPM: what was refused, the broker says and notes."""
+    policy = desk.own / "policy.toml"
+    policy.write_text(POLICY.replace("EK", "00" * 32).replace("PCR0", "00" * 32))
+    with desk.broker() as address:
+        said = refused(11, *host(desk, address, job, tpm))
+    assert "measurements.ek" in said
+    (ek,) = re.findall("found ([0-9a-f]{64})", said)
+    policy.write_text(POLICY.replace("EK", ek).replace("PCR0", "00" * 32) + more)
+
+
+def test_a_job_is_anchored_in_the_tpm(desk: Desk, job: Job, software_tpm: SoftwareTpm) -> None:
+    learn(desk, job, software_tpm)
+    with desk.broker() as address:
+        older = job.pool.with_suffix(".older")
+        must(*host(desk, address, job, software_tpm, "--json"))
+        shutil.copy(job.pool, older)
+        earlier = desk.folder / "earlier"
+        shutil.move(desk.own / "manifest", earlier)
+    desk.manifest("--steps", 20, "--continues", earlier)
+    with desk.broker() as address:
+        done = must(*host(desk, address, job, software_tpm, "--json"))
+        assert done.of("Started")[0]["step"] == 10
+        shutil.move(older, job.pool)
+        assert "anchor" in refused(10, *host(desk, address, job, software_tpm))
+    events = must("audit", "--state", desk.folder / "state").out
+    assert events.count(": advanced: ") == 1, "the broker is told once that the TPM has an anchor"
+
+
+def test_another_tpm_is_refused(
+    desk: Desk, job: Job, software_tpm: SoftwareTpm, other_software_tpm: SoftwareTpm
+) -> None:
+    learn(desk, job, software_tpm)
+    with desk.broker() as address:
+        assert "measurements.ek" in refused(11, *host(desk, address, job, other_software_tpm))
+
+
+def test_without_trust_in_the_system_nothing_is_released(desk: Desk, job: Job, software_tpm: SoftwareTpm) -> None:
+    learn(desk, job, software_tpm)
+    policy = desk.own / "policy.toml"
+    policy.write_text(policy.read_text().replace("trust_os = true", "trust_os = false"))
+    with desk.broker() as address:
+        assert "trust_os" in refused(11, *host(desk, address, job, software_tpm))
+
+
+def test_a_restart_needs_no_broker(desk: Desk, job: Job, software_tpm: SoftwareTpm, tmp_path: Path) -> None:
+    learn(desk, job, software_tpm, "\n[sealing]\npcrs = [0, 7]\n")
+    kept = tmp_path / "kept.key"
+    with desk.broker() as address:
+        must(*host(desk, address, job, software_tpm, "--json", "--kept-key", kept))
+    assert job.key.read_text().split()[3].encode() not in kept.read_bytes()
+    done = must(*host(desk, address, job, software_tpm, "--json", "--kept-key", kept))
+    assert done.of("Started")[0]["step"] == 10
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    assert "does not open" in refused(11, *host(desk, address, job, software_tpm, "--kept-key", kept))
+
+
+def test_a_tpm_that_is_not_named(desk: Desk, job: Job) -> None:
+    with desk.broker() as address:
+        done = plinius(*desk.host(address, job.pool, "--tee", "tpm2"))
+    assert done.code == 3
+    assert "--tpm" in done.err
