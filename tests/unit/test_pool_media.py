@@ -70,9 +70,9 @@ def test_a_medium_can_be_looked_at_before_the_pool_is_opened(folder: Path) -> No
         expected = (pool.medium, pool.durability, pool.write_back)
     with (folder / "first.pool").open("r+b") as file, (folder / "second.pool").open("w+b") as other:
         medium = look_at(file.fileno(), "first.pool")
-        with pytest.raises(PoolError, match="second.pool: this is the medium of another file"):
+        with pytest.raises(PoolError, match=r"second\.pool: this is the medium of another file"):
             Pool.from_descriptor(other.fileno(), "second.pool", medium)
         with Pool.from_descriptor(file.fileno(), "first.pool", medium) as pool:
             assert (pool.medium, pool.durability, pool.write_back) == expected
-    with pytest.raises(PoolError, match="no descriptor: .*Bad file descriptor"):
+    with pytest.raises(PoolError, match=r"no descriptor: .*Bad file descriptor"):
         look_at(1 << 20, "no descriptor")
