@@ -1,11 +1,11 @@
-"""How long a new enclave takes from its start to its first step, and what of that is the framework and the sandbox.
+"""How long a new enclave takes after a crash to its first step, and what of that is the framework and the sandbox.
 
     .venv/bin/python bench/start.py             # a state of 200 MB (100 MB of weights, and their momentum), 5 rounds
     .venv/bin/python bench/start.py --hidden 64 # a small one
 
-A job is trained two steps; then the same command is started again and again, as after a crash, for one step more each
-time, from the start of `plinius train` to the first `Progress` line. In between a bare process imports what an enclave
-imports and rehearses, which every start costs whatever the job. Pool: emulated PM on /dev/shm. No freshness anchor.
+A job is trained; its enclave is killed again and again, and the time is taken from the kill to the first step of the
+one that the host starts in its place. In between a bare process imports what an enclave imports and rehearses, which
+every start costs whatever the job. Pool: emulated PM on /dev/shm. No freshness anchor.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ rehearsal.rehearse()
 rehearsed = time.perf_counter()
 sandbox.enter()
 entered = time.perf_counter()
-print(json.dumps({"rehearsal_s": rehearsed - measured, "sandbox_ms": 1000 * (entered - rehearsed)}))
+print(json.dumps({"rehearsal_s": rehearsed - measured, "sandbox_ms": 1000 * (entered - rehearsed)}), flush=True)
 """
 
 
@@ -71,24 +71,29 @@ def main() -> None:
         "--plinius", default=str(Path(sys.executable).with_name("plinius")), help="the command to start"
     )
     options = parser.parse_args()
+    bare: list[dict[str, float]] = []
+    recovery_s: list[float] = []
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="plinius-") as place:
-        train = job(Path(place), options.hidden, options.plinius)
-        first_progress(train(2))
-        bare: list[dict[str, float]] = []
-        whole_s: list[float] = []
-        for number in range(options.rounds):
-            bare.append(in_a_bare_process())
-            whole_s.append(first_progress(train(3 + number)))
+        command = [*job(Path(place), options.hidden, options.plinius), f"--restarts={options.rounds}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+            wait_for_a_step(host)
+            for _ in range(options.rounds):
+                os.kill(host.pid, signal.SIGSTOP)
+                os.kill(enclave_of(host.pid), signal.SIGSTOP)
+                bare.append(in_a_bare_process())
+                recovery_s.append(killed_and_back(host))
+            host.terminate()
+            host.communicate()
     report = {name: statistics.median(one[name] for one in bare) for name in bare[0]}
-    report["first_step_s"] = statistics.median(whole_s)
+    report["recovery_s"] = statistics.median(recovery_s)
     print(f"import, rehearsal and sandbox in a bare process: {report['bare_s']:.2f} s")
     print(f"of that the rehearsal {report['rehearsal_s']:.2f} s, entering the sandbox {report['sandbox_ms']:.2f} ms")
-    print(f"plinius train, from its start to its first step after a crash: {report['first_step_s']:.2f} s")
-    print(f"beyond the bare process: {report['first_step_s'] - report['bare_s']:.2f} s (medians of {options.rounds})")
+    print(f"from the kill of an enclave to the first step of the next: {report['recovery_s']:.2f} s")
+    print(f"beyond the bare process: {report['recovery_s'] - report['bare_s']:.2f} s (medians of {options.rounds})")
 
 
-def job(place: Path, hidden: int, plinius: str) -> Callable[[int], list[str]]:
-    """Makes the files of a job; what it returns gives the command for so many steps."""
+def job(place: Path, hidden: int, plinius: str) -> list[str]:
+    """Makes the files of a job, and returns the command that trains it without end."""
     (place / "net.cfg").write_text(CFG.format(hidden=hidden))
     key = Key.generate()
     key.save(place / "job.key")
@@ -96,28 +101,41 @@ def job(place: Path, hidden: int, plinius: str) -> Callable[[int], list[str]]:
     images = generator.integers(0, 256, (1024, 1, SIDE, SIDE), np.uint8)
     seal_dataset(images, generator.integers(0, CLASSES, 1024), key, place / "data.sealed")
     files = [f"--{name}={place / file}" for name, file in (("data", "data.sealed"), ("key", "job.key"), ("pool", "p"))]
-    return lambda steps: [plinius, "train", str(place / "net.cfg"), *files, f"--steps={steps}", "--json"]
+    return [plinius, "train", str(place / "net.cfg"), *files, f"--steps={1 << 30}", "--json"]
 
 
-def first_progress(command: list[str]) -> float:
-    """From the start of a command to its first step, in seconds; it is ended properly afterwards."""
+def wait_for_a_step(host: subprocess.Popen[str]) -> None:
+    """Reads until the host tells of a step."""
+    assert host.stdout
+    if not any(json.loads(line)["type"] == "Progress" for line in host.stdout):
+        raise SystemExit("the training ended")
+
+
+def enclave_of(host: int) -> int:
+    """The process of the enclave, which a host starts last."""
+    return int(Path(f"/proc/{host}/task/{host}/children").read_text().split()[-1])
+
+
+def killed_and_back(host: subprocess.Popen[str]) -> float:
+    """Kills the enclave of a host that is held still, and lets that go on; how long the next step takes, in seconds."""
     began_s = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as started:
-        assert started.stdout
-        for line in started.stdout:
-            if json.loads(line)["type"] == "Progress":
-                took_s = time.perf_counter() - began_s
-                started.communicate()
-                return took_s
-    raise SystemExit(f"{' '.join(command)} made no step")
+    os.kill(enclave_of(host.pid), signal.SIGKILL)
+    os.kill(host.pid, signal.SIGCONT)
+    assert host.stdout
+    for line in host.stdout:  # what it had told of the old one comes first
+        if json.loads(line)["type"] == "Started":
+            break
+    wait_for_a_step(host)
+    return time.perf_counter() - began_s
 
 
 def in_a_bare_process() -> dict[str, float]:
     """What every start costs."""
     began_s = time.perf_counter()
-    done = subprocess.run([sys.executable, "-I", "-c", BARE], stdout=subprocess.PIPE, text=True, check=True)
-    facts: dict[str, float] = json.loads(done.stdout)
-    return {**facts, "bare_s": time.perf_counter() - began_s}
+    with subprocess.Popen([sys.executable, "-I", "-c", BARE], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        facts: dict[str, float] = json.loads(process.stdout.readline())
+        return {**facts, "bare_s": time.perf_counter() - began_s}
 
 
 if __name__ == "__main__":
