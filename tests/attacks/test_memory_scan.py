@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from jobs import Job, Running, is_alive, must, wait_for
-from plinius.attest.release import seal_key
-from plinius.seal import Key, key_custody
+from plinius.seal import key_custody
 from safetensors.numpy import load_file
 from scanning import Needles, found, in_memory, of_key
 
@@ -57,37 +56,6 @@ def test_the_key_is_in_no_memory_of_the_enclave_that_root_can_read(still: tuple[
         assert in_memory(key_of, process, READABLE) == set()
         maps = Path(f"/proc/{process}/maps").read_text()
         assert ("/secretmem" in maps) == (process == still[1])
-
-
-OPENING = """
-import sys, time
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from plinius.attest.release import open_key
-private_key = X25519PrivateKey.generate()
-print(private_key.public_key().public_bytes_raw().hex(), flush=True)
-grant = open_key(bytes.fromhex(sys.stdin.readline()), private_key, bytes(32))
-print(grant.key.id, flush=True)
-time.sleep(600)
-"""
-
-
-def test_opening_a_released_key_leaves_no_copy(own_job: Job, key_of: Needles) -> None:
-    """At once: later on other objects lie over what was freed."""
-    only_root()
-    key = Key.load(own_job.key)
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-I", "-c", OPENING]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as opener:
-        try:
-            assert opener.stdin
-            assert opener.stdout
-            public_key = bytes.fromhex(opener.stdout.readline())
-            print(seal_key(key, public_key, bytes(32)).hex(), file=opener.stdin, flush=True)
-            assert opener.stdout.readline().strip() == key.id
-            left = in_memory(key_of, opener.pid, READABLE)
-        finally:
-            opener.kill()
-    assert left == (set() if key.custody == "memfd_secret" else {"the key"})
 
 
 HOLDING = """
