@@ -230,6 +230,23 @@ def test_an_error_after_the_sandbox_reaches_the_user_as_one_line(job: Job, folde
     assert done.err == f"plinius: internal error: ZeroDivisionError in started, line {line}; please report it\n"
 
 
+REHEARSED = """
+import random, numpy as np, torch
+from plinius.enclave import rehearsal
+def states():
+    return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
+random.seed(1), np.random.seed(2), torch.manual_seed(3)
+before = states()
+rehearsal.rehearse()
+assert states() == before
+"""
+
+
+def test_a_rehearsal_leaves_the_random_generators_as_they_were() -> None:
+    """They are part of what a job saves."""
+    subprocess.run([sys.executable, "-I", "-c", REHEARSED], check=True)
+
+
 # What is missing is said, and is the end of it.
 
 

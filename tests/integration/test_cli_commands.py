@@ -12,6 +12,7 @@ import pytest
 import torch
 from inside import Command
 from jobs import Job, Running, must, pictures
+from plinius import doctor
 from plinius.darknet import Network, parse, weights
 from plinius.inspection import describe
 from plinius.seal import Key
@@ -146,6 +147,19 @@ def test_doctor_shows_the_machine_and_the_medium(folder: Path) -> None:
     text = must("doctor", folder).out
     assert f"a pool at {folder} lies on {facts['medium']}" in text
     assert "TEE: " in text
+    kept = facts["sandbox"]
+    assert (f"sandbox: Landlock {kept['landlock']}, seccomp yes" in text) == bool(kept["landlock"] and kept["seccomp"])
+    assert facts["key_custody"] in ("memfd_secret", "locked", "plain")
+    assert "\nkeys: " in text
+
+
+def test_doctor_says_when_an_enclave_would_not_start(folder: Path) -> None:
+    facts = doctor.describe(str(folder))
+    for landlock, seccomp, words in ((0, True, "Landlock missing, seccomp yes"), (7, False, "seccomp missing")):
+        lines = doctor.explain({**facts, "sandbox": {"landlock": landlock, "seccomp": seccomp}})
+        (line,) = [line for line in lines if line.startswith("sandbox: ")]
+        assert words in line
+        assert line.endswith("; an enclave does not start without both")
 
 
 def test_keygen_makes_a_private_key_of_each_cipher(tmp_path: Path) -> None:

@@ -90,3 +90,26 @@ fn drop_privileges() {
         libc::syscall(libc::SYS_setuid, 65534);
     }
 }
+
+/// Seen by a child, which has the same page.
+#[test]
+fn a_secret_is_wiped_when_it_is_dropped() {
+    let secret = secret();
+    if secret.custody() != Custody::MemfdSecret {
+        return;
+    }
+    let (mut told, mut tell) = std::io::pipe().unwrap();
+    let inherited = std::mem::ManuallyDrop::new(secret);
+    // SAFETY: the child calls nothing that needs another thread, and leaves at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let _ = std::io::Read::read_exact(&mut told, &mut [0]);
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(**inherited != [0; 32])) };
+    }
+    drop(std::mem::ManuallyDrop::into_inner(inherited));
+    std::io::Write::write_all(&mut tell, &[1]).unwrap();
+    let mut status = 1;
+    // SAFETY: our own child.
+    assert_eq!((unsafe { libc::waitpid(child, &mut status, 0) }, status), (child, 0));
+}
