@@ -181,15 +181,16 @@ class DirectAnchor:
         self.enclave = Enclave(desk).confirmed()
         assert self.enclave.grant
         self.every = self.enclave.grant.terms.anchor_every
+        self._head = self.enclave.grant.terms.head
 
     def head(self) -> AnchoredHead | None:
-        assert self.enclave.grant
-        return self.enclave.grant.terms.head
+        return self._head
 
     def advance(self, expected: AnchoredHead | None, new: AnchoredHead, *, going_back: bool = False) -> None:
         answer = self.enclave.advance(expected, new, going_back=going_back)
         if not isinstance(answer, Done):
             raise named(answer.error, answer.reason)
+        self._head = new
 
 
 @contextmanager

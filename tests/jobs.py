@@ -115,7 +115,7 @@ def plinius(*arguments: object, **options: Any) -> Done:
 def must(*arguments: object) -> Done:
     """Runs a command that succeeds."""
     done = plinius(*arguments)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, ""), done
     return done
 
 

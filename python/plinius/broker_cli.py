@@ -141,7 +141,7 @@ def host(
         data: The sealed data set.
         broker_cert: The broker's TLS certificate: broker.crt of its state folder.
         tee: What the enclave proves itself with: simulated, which the owner's policy must accept by its insecure name.
-        tpm: Where the TPM is, as the TSS names it: device:/dev/tpmrm0.
+        tpm: The machine's TPM: /dev/tpmrm0.
         kept_key: A file for the key, sealed to the TPM, where the owner allows that: a restart asks no broker then.
         restarts: How often an enclave that died is started again.
         insecure_no_sandbox: Start the enclave also where the kernel lacks a part of its sandbox.

@@ -156,6 +156,10 @@ class Sealed(Message, frozen=True):
     box: bytes
 
 
+class LineLost(Message, frozen=True):
+    """The line to the owner broke while she answered evidence; she takes none twice, so the enclave asks anew."""
+
+
 class Refusal(Message, frozen=True):
     """The owner releases nothing, or does not do what was asked."""
 
@@ -253,12 +257,12 @@ class Failed(Message, frozen=True):
 
 
 Command: TypeAlias = Train | Infer | TrainManifest
-ToEnclave: TypeAlias = Command | Stop | Challenge | KeyRelease | Sealed | Refusal
+ToEnclave: TypeAlias = Command | Stop | Challenge | KeyRelease | LineLost | Sealed | Refusal
 ToOwner: TypeAlias = KeyRequest | Evidence | Sealed
 FromEnclave: TypeAlias = (
     ToOwner | SealedKey | PoolOpened | Loading | Started | Progress | Notice | Trained | Inferred | Failed
 )
-FromOwner: TypeAlias = Challenge | KeyRelease | Sealed | Refusal
+FromOwner: TypeAlias = Challenge | KeyRelease | LineLost | Sealed | Refusal
 ToBroker: TypeAlias = ManifestRequest | ToOwner
 FromBroker: TypeAlias = Manifest | FromOwner
 

@@ -33,7 +33,9 @@ def test_a_manifest_that_the_broker_does_not_have(desk: Desk, changes: dict[str,
     """Though its owner signed it, once."""
     other = sign(desk.identity, job_manifest(desk.identity, **changes))
     answer = Enclave(desk).request(manifest=digest(other))
-    assert answer == Refusal("PolicyError", "no job of this broker has this manifest")
+    assert answer == Refusal(
+        "PolicyError", "the owner refuses, field manifest: no job of this broker has this manifest"
+    )
 
 
 def test_evidence_for_another_manifest(desk: Desk) -> None:

@@ -9,6 +9,7 @@ import random
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ class CutLine:
                 return
             far = socket.create_connection(self._target)
             # Enough for the handshake most of the time, never enough for the whole job.
-            left = [self._random.randrange(500, 40_000)]
+            left = [self._random.randrange(1_000, 9_000)]
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pass, args=(source, sink, left), daemon=True).start()
 
@@ -52,8 +53,9 @@ class CutLine:
                 sink.sendall(content)
         except OSError:
             pass
-        for end in (source, sink):
-            end.close()
+        for end in (source, sink):  # close alone would not wake the thread that reads the other way
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def desk(job: Job, tmp_path: Path) -> Desk:
 
 
 def host(desk: Desk, address: str, job: Job, tpm: SoftwareTpm, *options: object) -> list[str]:
-    named = ["--tee", "tpm2", "--tpm", f"swtpm:path={tpm.path}", "--restarts", 0]
+    named = ["--tee", "tpm2", "--tpm", tpm.path, "--restarts", 0]
     return desk.host(address, job.pool, *named, *options)
 
 

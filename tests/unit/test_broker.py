@@ -6,10 +6,12 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from brokers import POLICY, Desk, Enclave, head
+from brokers import POLICY, Desk, DirectAnchor, Enclave, head
 from plinius.attest.session import Confirm, Denied, Done
 from plinius.errors import EvidenceError
+from plinius.owner.policy import Freshness
 from plinius.wire import Challenge, KeyRelease, Manifest, ManifestRequest, Refusal, Sealed
 
 
@@ -189,3 +191,52 @@ def test_an_unknown_manifest_or_protocol_gets_no_challenge(desk: Desk) -> None:
     assert error_of(enclave.request(manifest=b"")) == "PolicyError"
     assert error_of(enclave.request(protocol=1)) == "AttestationError"
     assert error_of(enclave.request(introduction=b"x")) == "EvidenceError"
+
+
+class TestEveryFieldOfFreshness:
+    """Changed, it refuses what it allowed, and its name is in the message."""
+
+    def test_none_is_left_out(self) -> None:
+        tested = {name.removeprefix("test_") for name in vars(type(self)) if name.startswith("test_")}
+        assert tested == {"none_is_left_out", *(field.name for field in msgspec.structs.fields(Freshness))}
+
+    def test_anchor(self, desk: Desk) -> None:
+        assert Enclave(desk).confirmed().advance(None, head(1)) == Done()
+        desk.with_policy(POLICY.replace('anchor = "broker"', 'anchor = "none"'))
+        assert "field anchor: " in reason_of(Enclave(desk).confirmed().advance(head(1), head(2)))
+
+    def test_anchor_every(self, desk: Desk) -> None:
+        """The enclave is told, and holds the pool to it (tests/unit/test_mirror_anchoring.py)."""
+        desk.with_policy(POLICY.replace("anchor_every = 1", "anchor_every = 7"))
+        assert DirectAnchor(desk).every == 7
+
+    def test_anchor_gap_s(self, desk: Desk) -> None:
+        """The enclave is told, and waits (tests/unit/test_tpm_anchor.py)."""
+        desk.with_policy(POLICY + "anchor_gap_s = 3\n")
+        grant = Enclave(desk).confirmed().grant
+        assert grant is not None
+        assert grant.terms.anchor_gap_s == 3
+
+    def test_going_back(self, desk: Desk) -> None:
+        desk.with_policy(POLICY + "going_back = true\n")
+        enclave = Enclave(desk).confirmed()
+        enclave.advance(None, head(2))
+        assert enclave.advance(head(2), head(1), going_back=True) == Done()
+        desk.with_policy(POLICY)
+        again = Enclave(desk).confirmed()
+        assert "field going_back: " in reason_of(again.advance(head(1), head(1, 1, b"x" * 32), going_back=True))
+
+    def test_evidence_max_age_s(self, desk: Desk) -> None:
+        for text, fresh in ((POLICY.replace("= 60", "= 90"), True), (POLICY, False)):
+            desk.with_policy(text)
+            enclave = Enclave(desk)
+            enclave.challenged()
+            desk.now_ns += 61_000_000_000
+            answer = enclave.present(enclave.evidence())
+            assert isinstance(answer, KeyRelease) == fresh
+        assert "field evidence_max_age_s: " in reason_of(answer)
+
+
+def reason_of(answer: object) -> str:
+    assert isinstance(answer, Refusal | Denied)
+    return answer.reason

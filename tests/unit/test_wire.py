@@ -25,6 +25,7 @@ MESSAGES: list[wire.Message] = [
     wire.Manifest(b"signed"),
     wire.TrainManifest(b"signed", "d", "p"),
     wire.SealedKey(b"key"),
+    wire.LineLost(),
     wire.Sealed(b"s" * 16, 7, b"box"),
     wire.Challenge(b"s" * 16, b"n" * 32, "x25519", b"c", b"s" * 64),
     wire.Evidence(b"s" * 16, b"e", b"k" * 32),

@@ -31,6 +31,7 @@ const FREE: &[c_long] = &[
     libc::SYS_fdatasync,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
+    libc::SYS_flock,
     libc::SYS_dup,
     libc::SYS_close,
     libc::SYS_recvfrom,

@@ -31,24 +31,24 @@ class Platform:
     place: Place | None
 
     @classmethod
-    def open(cls, tee: str, tpm_at: str | None, job_id: bytes | None) -> Platform:
+    def open(cls, tee: str, tpm_fd: int | None, job_id: bytes | None) -> Platform:
         """Opens it.
 
         Args:
             tee: What the enclave proves itself with.
-            tpm_at: Where the TPM is: a TCTI as the TSS names it, such as ``device:/dev/tpmrm0``; None: there is none.
+            tpm_fd: The TPM: its device, open; None: there is none.
             job_id: Of the job's manifest, where it has one.
 
         Raises:
             ConfigError: There is no such TEE here, or no such TPM.
         """
-        if tpm_at is None:
+        if tpm_fd is None:
             return cls(_attester(tee, None), None, None)
         import plinius.attest.tpm_keeping  # noqa: F401, PLC0415 (an optional package; in the sandbox it is too late)
         from plinius.attest.tpm import Tpm  # noqa: PLC0415 (an optional package)
         from plinius.attest.tpm_anchor import Place  # noqa: PLC0415 (an optional package)
 
-        tpm = Tpm(tpm_at)
+        tpm = Tpm(tpm_fd)
         return cls(_attester(tee, tpm), tpm, Place.of_job(job_id) if job_id is not None else None)
 
 
@@ -57,7 +57,7 @@ def _attester(tee: str, tpm: Tpm | None) -> Attester:
         return SimulatedAttester()
     if tee == "tpm2":
         if tpm is None:
-            raise ConfigError("--tee tpm2 needs a TPM: name it with --tpm, such as --tpm device:/dev/tpmrm0")
+            raise ConfigError("--tee tpm2 needs a TPM: name it with --tpm, such as --tpm /dev/tpmrm0")
         from plinius.attest.tpm2 import Tpm2Attester  # noqa: PLC0415 (an optional package)
 
         return Tpm2Attester(tpm)

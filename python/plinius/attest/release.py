@@ -102,7 +102,7 @@ class RecipientKey:
         """
         private: Any = MLKEM768X25519PrivateKey(self._mlkem, self._x25519) if self._mlkem else self._x25519
         try:
-            return opened_content(_SUITES[self._kem].decrypt(sealed_key, private, info=_PURPOSE + bound))
+            return opened_content(take(_SUITES[self._kem].decrypt(sealed_key, private, info=_PURPOSE + bound)))
         except (InvalidTag, ValueError):
             raise ProvisioningError(
                 "the released key does not open: it was changed, or sealed to another enclave"
@@ -131,16 +131,12 @@ def sealable_content(key: Key, terms: Terms) -> bytearray:
     return content
 
 
-def opened_content(opened: bytes) -> Grant:
+def opened_content(content: bytearray) -> Grant:
     """Reads what `sealable_content` made, and wipes it.
-
-    Args:
-        opened: Held by nobody else.
 
     Raises:
         ValueError: It is none, though it was sealed as one.
     """
-    content = take(opened)
     try:
         (length,) = _LENGTH.unpack_from(content)
         terms = msgspec.msgpack.decode(content[_LENGTH.size : _LENGTH.size + length], type=Terms)

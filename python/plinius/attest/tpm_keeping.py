@@ -17,6 +17,7 @@ from plinius.attest import tpm_sealing
 from plinius.attest.release import Grant, opened_content, sealable_content
 from plinius.attest.tpm import Tpm
 from plinius.errors import ProvisioningError
+from plinius.seal import take
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -57,6 +58,6 @@ def recall(tpm: Tpm, kept: bytes, manifest: bytes) -> Grant:
     try:
         parts = msgspec.msgpack.decode(kept, type=_Kept)
         key = tpm_sealing.unseal(tpm, parts.by_tpm)
-        return opened_content(AESGCM(key).decrypt(parts.nonce, parts.grant, manifest))
+        return opened_content(take(AESGCM(key).decrypt(parts.nonce, parts.grant, manifest)))
     except (InvalidTag, ValueError, msgspec.MsgspecError):
         raise ProvisioningError("the kept key does not open: it was changed, or is of another job") from None

@@ -99,8 +99,8 @@ def _parse_options() -> argparse.Namespace:
     for name in ("parent", "channel", "pool", "data"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--cfg", type=int, help="not needed for a manifest, which holds it")
+    parser.add_argument("--tpm", type=int, help="a TPM, for a job with a manifest")
     parser.add_argument("--tee", default="simulated")
-    parser.add_argument("--tpm", help="where the TPM is, as the TSS names it, such as device:/dev/tpmrm0")
     return parser.parse_args()
 
 

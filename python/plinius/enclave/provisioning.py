@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from plinius.attest.attesters import Platform
 from plinius.attest.claims import Attester
@@ -12,11 +12,12 @@ from plinius.attest.report import report_data
 from plinius.attest.signing import challenge_content, check_signature, release_content
 from plinius.enclave.anchoring import BrokerAnchor
 from plinius.errors import ConfigError, ProvisioningError, named
-from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
+from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, LineLost, Refusal
 
 if TYPE_CHECKING:
     from plinius.attest.tpm import Tpm
 
+_ATTEMPTS: Final = 10
 _Answer = TypeVar("_Answer", Challenge, KeyRelease)
 
 
@@ -42,8 +43,10 @@ def request_key(channel: Channel, attester: Attester) -> Grant:
     Raises:
         PliniusError: She refuses, or what arrives does not open.
     """
-    grant, _ = _exchange(channel, attester, None)
-    return grant
+    try:
+        return _exchange(channel, attester, None)[0]
+    except _LineLostError:
+        raise ProvisioningError("the line to the owner's process broke") from None
 
 
 def request_ordered_key(channel: Channel, attester: Attester, ordered: Ordered) -> tuple[Grant, BrokerAnchor]:
@@ -55,8 +58,13 @@ def request_ordered_key(channel: Channel, attester: Attester, ordered: Ordered) 
     Raises:
         PliniusError: The broker refuses, or what arrives does not open, or was not signed by the manifest's owner.
     """
-    grant, session = _exchange(channel, attester, ordered)
-    return grant, BrokerAnchor.begin(channel, session, grant.terms)
+    for _ in range(_ATTEMPTS):
+        try:
+            grant, session = _exchange(channel, attester, ordered)
+        except _LineLostError:
+            continue
+        return grant, BrokerAnchor.begin(channel, session, grant.terms)
+    raise ProvisioningError(f"the line to the broker broke {_ATTEMPTS} times while it released the key")
 
 
 def keep_key(platform: Platform, grant: Grant, ordered: Ordered) -> bytes:
@@ -109,10 +117,16 @@ def _exchange(channel: Channel, attester: Attester, ordered: Ordered | None) -> 
     return recipient.open(released.sealed_key, bound), asked.session
 
 
+class _LineLostError(Exception):
+    """The host says that its line to the owner broke before she answered."""
+
+
 def _expect(channel: Channel, kind: type[_Answer]) -> _Answer:
-    answer = channel.receive(kind | Refusal)
+    answer = channel.receive(kind | Refusal | LineLost)
     if isinstance(answer, kind):
         return answer
+    if isinstance(answer, LineLost):
+        raise _LineLostError
     if isinstance(answer, Refusal):
         raise named(answer.error, answer.reason)
     raise ProvisioningError("the owner's process ended before it released the key")

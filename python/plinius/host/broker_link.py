@@ -11,7 +11,7 @@ from typing import Final
 
 from plinius.endpoint import Endpoint
 from plinius.errors import ConfigError, EnclaveError, named
-from plinius.wire import Channel, FromBroker, Manifest, ManifestRequest, Message, Refusal, ToOwner
+from plinius.wire import Channel, Evidence, FromBroker, LineLost, Manifest, ManifestRequest, Message, Refusal, ToOwner
 
 _CONNECT_S: Final = 10.0
 _ANSWER_S: Final = 60.0
@@ -78,6 +78,8 @@ class BrokerLink:
                 self._hang_up()
                 if pause_s == _FIRST_PAUSE_S:
                     self._tell(f"the broker at {self._endpoint} does not answer ({error}); trying again")
+                if isinstance(request, Evidence):
+                    return LineLost()
             self._ended.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return Refusal("ProvisioningError", "the broker did not answer")

@@ -75,7 +75,7 @@ class Owner:
 
 def start_enclave(files: Files, *options: str) -> Child:
     """Starts the enclave process, with further options of its command line."""
-    named = {"pool": files.pool, "data": files.data, "cfg": files.cfg}
+    named = {"pool": files.pool, "data": files.data, "cfg": files.cfg, "tpm": files.tpm}
     descriptors = {name: fd for name, fd in named.items() if fd is not None}
     return _start(
         "plinius.enclave.main",

@@ -76,7 +76,7 @@ class Site:
         pool: The pool.
         data: The sealed data set.
         tee: What the enclave proves itself with.
-        tpm: Where the machine's TPM is, as the TSS names it.
+        tpm: The machine's TPM: its device.
         kept_key: The file in which the key rests, sealed to the TPM, where the owner allows that.
         insecure_no_sandbox: The enclave starts also where the kernel lacks a part of its sandbox.
     """
@@ -92,8 +92,7 @@ class Site:
     @property
     def options(self) -> tuple[str, ...]:
         """Further options of the enclave's command line."""
-        tpm = () if self.tpm is None else (f"--tpm={self.tpm}",)
-        return (f"--tee={self.tee}", *tpm, *(("--insecure-no-sandbox",) if self.insecure_no_sandbox else ()))
+        return (f"--tee={self.tee}", *(("--insecure-no-sandbox",) if self.insecure_no_sandbox else ()))
 
 
 def train_for_broker(
@@ -105,7 +104,7 @@ def train_for_broker(
         PliniusError: What the enclave or the broker reported.
     """
     shown = JsonView() if json else TerminalView(site.pool)
-    with opened(site.pool, site.data, None, create_pool=True) as files, shown as view:
+    with opened(site.pool, site.data, None, create_pool=True, tpm=site.tpm) as files, shown as view:
         link = BrokerLink(broker, certificate, lambda text: view(Notice(text)))
         try:
             manifest, kept = (site.kept_key and recalled(site.kept_key)) or (link.manifest(site.job), b"")

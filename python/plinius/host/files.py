@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,22 +16,24 @@ from plinius.files import sync_folder
 
 @dataclass(frozen=True)
 class Files:
-    """Descriptors of pool (read and write), data and cfg (read); a job with a manifest needs no cfg."""
+    """Descriptors of pool (read and write), data and cfg (read); a job with a manifest needs no cfg, few need a TPM."""
 
     pool: int
     data: int
-    cfg: int | None
+    cfg: int | None = None
+    tpm: int | None = None
 
 
 @contextmanager
-def opened(pool: str, data: str, cfg: str | None, *, create_pool: bool) -> Iterator[Files]:
-    """Opens the three files.
+def opened(pool: str, data: str, cfg: str | None, *, create_pool: bool, tpm: str | None = None) -> Iterator[Files]:
+    """Opens the files.
 
     Args:
         pool: Created empty if there is none and `create_pool` says so, and then removed again if it stays empty.
         data: The sealed data set.
         cfg: The network; None: a manifest holds it.
         create_pool: Whether a new pool may be made.
+        tpm: The TPM: its device, or a socket on which a software TPM takes commands.
 
     Raises:
         ConfigError: One of them is missing, not a regular file, or not permitted; or the pool is needed and empty.
@@ -42,12 +45,30 @@ def opened(pool: str, data: str, cfg: str | None, *, create_pool: bool) -> Itera
         pool_fd = stack.enter_context(_created(pool) if is_new else _existing(pool))
         if not create_pool and os.fstat(pool_fd).st_size == 0:
             raise ConfigError("this pool is empty; run: plinius train", path=pool)
-        yield Files(pool_fd, data_fd, cfg_fd)
+        tpm_fd = None if tpm is None else stack.enter_context(_connected_tpm(tpm))
+        yield Files(pool_fd, data_fd, cfg_fd, tpm_fd)
 
 
 @contextmanager
 def _reading(path: str, what: str) -> Iterator[int]:
     descriptor = _open(path, os.O_RDONLY, what)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _connected_tpm(path: str) -> Iterator[int]:
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 (the user's string)
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(path)
+            descriptor = connection.detach()
+        else:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"cannot open the TPM: {error.strerror}", path=path) from None
     try:
         yield descriptor
     finally:

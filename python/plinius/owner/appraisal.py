@@ -10,7 +10,7 @@ from plinius.attest import snp
 from plinius.attest.claims import Claims
 from plinius.attest.snp_chain import AMD_ROOTS
 from plinius.errors import PolicyError
-from plinius.owner.policy import SIMULATED, WITH_STATUS, Accept, Freshness, Policy
+from plinius.owner.policy import SIMULATED, WITH_STATUS, Accept, Policy
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -51,33 +51,6 @@ def require(checks: Iterable[Check]) -> None:
     for check in checks:
         if not check.ok:
             raise PolicyError(f"the policy refuses, field {check.field}: {check.text}", field=check.field)
-
-
-def appraise_freshness(
-    freshness: Freshness, *, anchor: str, anchor_every: int, going_back: bool, age_s: float
-) -> list[Check]:
-    """Appraises how a job wants to be kept fresh.
-
-    Args:
-        freshness: The policy's part.
-        anchor: The anchor that the job uses.
-        anchor_every: So many versions lie between two that it anchors.
-        going_back: Whether it asks to go on from an older state than the anchored one.
-        age_s: How long ago the challenge was sent, in seconds.
-    """
-    most, oldest = freshness.anchor_every, freshness.evidence_max_age_s
-    back = "asked for" if going_back else "not asked for"
-    allowed = "allowed" if freshness.going_back else "not allowed"
-    return [
-        Check("anchor", ok=anchor == freshness.anchor, text=f"asked is {freshness.anchor}, the job uses {anchor}"),
-        Check("anchor_every", ok=1 <= anchor_every <= most, text=f"at most {most}, the job has {anchor_every}"),
-        Check("going_back", ok=freshness.going_back or not going_back, text=f"going back is {allowed}, and {back}"),
-        Check(
-            "evidence_max_age_s",
-            ok=0 <= age_s <= oldest,
-            text=f"a challenge is answered within {oldest} s, this one after {age_s:.1f} s",
-        ),
-    ]
 
 
 def _checks(accept: Accept, claims: Claims) -> list[Check]:

@@ -118,7 +118,7 @@ class Broker:
     def _challenge(self, request: KeyRequest) -> Challenge:
         job = self._by_digest.get(request.manifest)
         if job is None:
-            raise PolicyError("no job of this broker has this manifest", field="manifest")
+            raise _refused("manifest", "no job of this broker has this manifest")
         if request.protocol != PROTOCOL_VERSION:
             raise AttestationError(f"the enclave speaks protocol {request.protocol}, this broker {PROTOCOL_VERSION}")
         secret = secrets.token_bytes(SECRET_BYTES)
@@ -166,8 +166,9 @@ class Broker:
     def _appraise(self, record: SessionRecord, job: Job, request: Evidence) -> bytes:
         """Holds evidence against its challenge, the manifest and the policy; returns what it is bound to."""
         asked, now_ns = record.asked, self._clock_ns()
-        if now_ns - record.issued_ns > job.policy.freshness.evidence_max_age_s * _NS:
-            raise EvidenceError("the challenge was answered too late: its nonce is stale")
+        oldest_s = job.policy.freshness.evidence_max_age_s
+        if now_ns - record.issued_ns > oldest_s * _NS:
+            raise _refused("evidence_max_age_s", f"a challenge is answered within {oldest_s} s, or its nonce is stale")
         bound = report_data(record.name, asked.nonce, request.public_key, self._identity.public, job.digest)
         at = datetime.fromtimestamp(now_ns / _NS, UTC)
         claims = verifiers.verify(asked, request.evidence, at, job.policy.roots(), job.endorsements)
@@ -176,9 +177,7 @@ class Broker:
         require(appraise(job.policy, claims))
         code = claims.measurements.get("code")
         if code is not None and not hmac.compare_digest(code, job.manifest.code):
-            raise PolicyError(
-                f"the enclave runs code {code.hex()}, the manifest names {job.manifest.code.hex()}", field="code"
-            )
+            raise _refused("code", f"the manifest names {job.manifest.code.hex()}, the enclave runs {code.hex()}")
         return bound
 
     def _sealed(self, request: Sealed) -> Sealed:
@@ -208,7 +207,7 @@ class Broker:
             head, new = self._store.head(job.manifest.job_id), asked.new
             # Of an anchor in a TPM the broker knows only that there is one: from then on none is made anew.
             if job.policy.freshness.anchor != "broker" and (job.policy.freshness.anchor != "tpm" or head is not None):
-                raise PolicyError("the owner keeps no freshness record for this job", field="anchor")
+                raise _refused("anchor", "the broker keeps no freshness record for this job")
             if head != new:
                 self._check_step(job, head, asked)
                 self._store.put_head(job.manifest.job_id, new)
@@ -236,7 +235,7 @@ class Broker:
         same = (head.version, head.digest) == (asked.new.version, asked.new.digest)
         forward = (same or asked.new.version > head.version) and asked.new.epoch >= head.epoch
         if (asked.going_back or not forward) and not job.policy.freshness.going_back:
-            raise PolicyError("the owner lets this job not go back to an older state", field="going_back")
+            raise _refused("going_back", "this job does not go back to an older state")
         if not forward and not asked.going_back:
             raise RollbackError("an anchor never goes back by itself")
 
@@ -249,3 +248,7 @@ class Broker:
 
     def _note(self, job: Job, event: str, detail: str) -> None:
         self._store.note(job.manifest.job, event, detail)
+
+
+def _refused(field: str, text: str) -> PolicyError:
+    return PolicyError(f"the owner refuses, field {field}: {text}", field=field)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -168,20 +169,26 @@ def parse(text: bytes, path: str) -> Policy:
 
 def _wrong(policy: Policy) -> str | None:
     """What the types cannot say."""
+    tables = (
+        f"accept[{index}].{wrong}" for index, accept in enumerate(policy.accept) for wrong in _wrong_table(accept)
+    )
+    return next(chain(_wrong_freshness(policy), tables), None)
+
+
+def _wrong_freshness(policy: Policy) -> Iterator[str]:
     if not policy.accept:
-        return "accept: nothing is accepted; add a table [[accept]]"
-    if policy.freshness.anchor_every < 1:
-        return "freshness.anchor_every: the least is 1"
+        yield "accept: nothing is accepted; add a table [[accept]]"
+    for name, least in (("anchor_every", 1), ("anchor_gap_s", 0), ("evidence_max_age_s", 1)):
+        if getattr(policy.freshness, name) < least:
+            yield f"freshness.{name}: the least is {least}"
     if policy.sealing.pcrs and policy.freshness.anchor == "broker":
-        return "sealing.pcrs: a restart without the broker is not anchored there; set freshness.anchor to tpm or none"
-    if policy.freshness.anchor_gap_s < 0:
-        return "freshness.anchor_gap_s: the least is 0"
-    if policy.freshness.evidence_max_age_s < 1:
-        return "freshness.evidence_max_age_s: the least is 1"
-    for index, accept in enumerate(policy.accept):
-        for wrong in (*_wrong_measurements(accept), *_wrong_code(accept), *_wrong_rest(accept)):
-            return f"accept[{index}].{wrong}"
-    return None
+        yield "sealing.pcrs: a restart without the broker is not anchored there; set freshness.anchor to tpm or none"
+
+
+def _wrong_table(accept: Accept) -> Iterator[str]:
+    yield from _wrong_measurements(accept)
+    yield from _wrong_code(accept)
+    yield from _wrong_rest(accept)
 
 
 def _wrong_measurements(accept: Accept) -> Iterator[str]:
