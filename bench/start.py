@@ -4,8 +4,9 @@
     .venv/bin/python bench/start.py --hidden 64 # a small one
 
 A job is trained; its enclave is killed again and again, and the time is taken from the kill to the first step of the
-one that the host starts in its place. In between a bare process imports what an enclave imports and rehearses, which
-every start costs whatever the job. Pool: emulated PM on /dev/shm. No freshness anchor.
+one that the host starts in its place: it proves itself to a broker on loopback (TLS), gets the key, restores, and moves
+the broker's freshness anchor. In between a bare process imports what an enclave imports and rehearses, which every
+start costs whatever the job. Pool: emulated PM on /dev/shm.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +77,13 @@ def main() -> None:
     bare: list[dict[str, float]] = []
     recovery_s: list[float] = []
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="plinius-") as place:
-        command = [*job(Path(place), options.hidden, options.plinius), f"--restarts={options.rounds}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+        desk = Desk(Path(place), options.hidden, options.plinius)
+        with (
+            desk.broker() as address,
+            subprocess.Popen(
+                [*desk.host(address), f"--restarts={options.rounds}"], stdout=subprocess.PIPE, text=True
+            ) as host,
+        ):
             wait_for_a_step(host)
             for _ in range(options.rounds):
                 os.kill(host.pid, signal.SIGSTOP)
@@ -92,16 +100,42 @@ def main() -> None:
     print(f"beyond the bare process: {report['recovery_s'] - report['bare_s']:.2f} s (medians of {options.rounds})")
 
 
-def job(place: Path, hidden: int, plinius: str) -> list[str]:
-    """Makes the files of a job, and returns the command that trains it without end."""
-    (place / "net.cfg").write_text(CFG.format(hidden=hidden))
-    key = Key.generate()
-    key.save(place / "job.key")
-    generator = np.random.default_rng(1)
-    images = generator.integers(0, 256, (1024, 1, SIDE, SIDE), np.uint8)
-    seal_dataset(images, generator.integers(0, CLASSES, 1024), key, place / "data.sealed")
-    files = [f"--{name}={place / file}" for name, file in (("data", "data.sealed"), ("key", "job.key"), ("pool", "p"))]
-    return [plinius, "train", str(place / "net.cfg"), *files, f"--steps={1 << 30}", "--json"]
+class Desk:
+    """The files of a job that trains without end, and its broker's."""
+
+    def __init__(self, place: Path, hidden: int, plinius: str) -> None:
+        self._place, self._plinius = place, plinius
+        own = place / "jobs" / "start"
+        own.mkdir(parents=True)
+        (place / "net.cfg").write_text(CFG.format(hidden=hidden))
+        key = Key.generate()
+        key.save(own / "job.key")
+        generator = np.random.default_rng(1)
+        images = generator.integers(0, 256, (1024, 1, SIDE, SIDE), np.uint8)
+        seal_dataset(images, generator.integers(0, CLASSES, 1024), key, place / "data.sealed")
+        self._run("keygen", "--signing", place / "owner.identity")
+        self._run("policy", "--tee", "simulated-insecure", "--output", own / "policy.toml")
+        named = ["--job", "start", "--data", place / "data.sealed", "--identity", place / "owner.identity"]
+        self._run("manifest", place / "net.cfg", *named, "--steps", 1 << 30, "--output", own / "manifest")
+
+    def _run(self, *arguments: object) -> None:
+        subprocess.run([self._plinius, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+    @contextmanager
+    def broker(self) -> Iterator[str]:
+        """A broker; its address."""
+        named = ["--jobs", self._place / "jobs", "--identity", self._place / "owner.identity"]
+        command = [self._plinius, "broker", *named, "--state", self._place / "state", "--listen", "127.0.0.1:0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            yield process.stdout.readline().split(" at ")[1].strip()
+            process.kill()
+
+    def host(self, address: str) -> list[str]:
+        """The command of the host."""
+        named = ["--broker", address, "--broker-cert", self._place / "state" / "broker.crt", "--job", "start"]
+        files = ["--pool", self._place / "p", "--data", self._place / "data.sealed", "--json"]
+        return [self._plinius, "host", *map(str, [*named, *files])]
 
 
 def wait_for_a_step(host: subprocess.Popen[str]) -> None:
