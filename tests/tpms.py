@@ -23,6 +23,9 @@ _FETCHED = Path(__file__).parent.parent / ".cache" / "swtpm" / "usr"
 _STARTS_WITHIN = 20.0  # seconds
 
 
+_connections: list[socket.socket] = []
+
+
 class SoftwareTpm:
     """A running swtpm."""
 
@@ -58,10 +61,11 @@ class SoftwareTpm:
                 time.sleep(0.005)
 
     def connect(self) -> int:
-        """A new connection: a descriptor of the caller's."""
+        """A new connection: a descriptor, which is closed when the module's tests end."""
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(self.path))
-        return connection.detach()
+        _connections.append(connection)
+        return connection.fileno()
 
     def kill(self) -> None:
         """Ends it as a power cut would."""
@@ -92,6 +96,14 @@ class SoftwareTpm:
                 if not response:
                     return
                 client.sendall(response)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def connections_closed() -> Iterator[None]:
+    """Ends what tests had connected."""
+    yield
+    while _connections:
+        _connections.pop().close()
 
 
 @pytest.fixture(scope="session")

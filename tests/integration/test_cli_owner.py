@@ -126,7 +126,7 @@ def test_evidence_out_of_its_time_is_refused(
 
 def test_simulated_evidence_needs_the_insecure_name(inside: Command, tmp_path: Path) -> None:
     evidence, policy = tmp_path / "evidence", tmp_path / "policy.toml"
-    evidence.write_bytes(simulated.attest(bytes(32)))
+    evidence.write_bytes(simulated.SimulatedAttester().attest(bytes(32), b""))
     assert inside("policy", "--tee", "simulated-insecure", "--output", policy).code == 0
     done = inside("verify", evidence, "--policy", policy)
     assert done.code == 0
@@ -140,11 +140,19 @@ def test_a_policy_without_evidence_is_refused_until_it_is_filled_in(
     refusal: Refusal, inside: Command, tmp_path: Path, tee: str
 ) -> None:
     policy, evidence = tmp_path / "policy.toml", tmp_path / "evidence"
-    evidence.write_bytes(simulated.attest(bytes(32)))
+    evidence.write_bytes(simulated.SimulatedAttester().attest(bytes(32), b""))
     inside("policy", "--tee", tee, "--output", policy)
     assert "list the accepted values" in refusal(OPTION_OR_FILE, "verify", evidence, "--policy", policy)
     filled = policy.read_text()
-    for name, digits in {"mrenclave": 64, "td_attributes": 16, "host_data": 64, "guest_policy": 16, "vmpl": 2}.items():
+    for name, digits in {
+        "mrenclave": 64,
+        "td_attributes": 16,
+        "host_data": 64,
+        "guest_policy": 16,
+        "vmpl": 2,
+        "ek": 64,
+        "pcr11": 64,
+    }.items():
         filled = filled.replace(f"{name} = []", f'{name} = ["{"0" * digits}"]')
     policy.write_text(filled.replace("= []    #", f'= ["{"0" * 96}"]    #'))
     assert load(str(policy)).accept[0].tee == tee
@@ -152,7 +160,7 @@ def test_a_policy_without_evidence_is_refused_until_it_is_filled_in(
 
 def test_what_does_not_fit_is_named(refusal: Refusal, inside: Command, tmp_path: Path) -> None:
     evidence, made = tmp_path / "evidence", tmp_path / "made"
-    evidence.write_bytes(simulated.attest(bytes(32)))
+    evidence.write_bytes(simulated.SimulatedAttester().attest(bytes(32), b""))
     made.write_bytes(packed(Made().evidence()))
     assert "--collateral is for SGX" in refusal(OPTION_OR_FILE, "verify", evidence, "--collateral", made)
     assert "--certificates are for SNP" in refusal(OPTION_OR_FILE, "verify", evidence, "--certificates", made)

@@ -51,7 +51,7 @@ KDFS = {
     0x0011: KDF.SHAKE256,
 }
 AEADS = {0x0001: AEAD.AES_128_GCM, 0x0002: AEAD.AES_256_GCM, 0x0003: AEAD.CHACHA20_POLY1305}
-OURS = (0x0020, 0x0001, 0x0002)
+OURS = {(0x0020, 0x0001, 0x0002), (0x647A, 0x0001, 0x0002)}
 APPLICABLE = {"RFC 9180": 18, "post-quantum": 6}
 FILES = {"RFC 9180": "test-vectors.json", "post-quantum": "hpke-pq-test-vectors.json"}
 
@@ -93,14 +93,14 @@ def test_published_messages_open(name: str, counted: list[str]) -> None:
         opened += 1
     assert opened == len(applicable) == APPLICABLE[name]
     messages = sum(len(case["encryptions"]) for case in found)
-    ours = sum(ids(case) == OURS for case in applicable)
+    ours = sum(ids(case) in OURS for case in applicable)
     counted.append(
         f"HPKE {name}: {opened} suites' first messages opened ({ours} of ours) of {messages} messages in all"
     )
 
 
 def test_the_suite_that_releases_keys_is_among_them() -> None:
-    assert any(applies(case) and ids(case) == OURS for case in cases("RFC 9180"))
+    assert any(applies(case) and ids(case) in OURS for case in cases("RFC 9180"))
 
 
 def test_it_opens_what_pyhpke_seals_and_the_other_way_round() -> None:
@@ -115,8 +115,8 @@ def test_it_opens_what_pyhpke_seals_and_the_other_way_round() -> None:
         sent, sender = suite.create_sender_context(
             pyhpke.KEMKey.from_pyca_cryptography_key(private.public_key()), info=info
         )
-        assert release._SUITE.decrypt(sent + sender.seal(message), private, info=info) == message
-        sealed = release._SUITE.encrypt(
+        assert release._SUITES["x25519"].decrypt(sent + sender.seal(message), private, info=info) == message
+        sealed = release._SUITES["x25519"].encrypt(
             message, X25519PublicKey.from_public_bytes(private.public_key().public_bytes_raw()), info=info
         )
         theirs = suite.create_recipient_context(
@@ -131,7 +131,7 @@ def test_a_released_key_opens_with_pyhpke() -> None:
         pyhpke.KEMId.DHKEM_X25519_HKDF_SHA256, pyhpke.KDFId.HKDF_SHA256, pyhpke.AEADId.AES256_GCM
     )
     private, bound, key = X25519PrivateKey.generate(), b"b" * 32, Key.generate()
-    sealed = release.seal_key(key, private.public_key().public_bytes_raw(), bound, ("loss",))
+    sealed = release.seal_key(key, "x25519", private.public_key().public_bytes_raw(), bound, ("loss",))
     recipient = pyhpke.KEMKey.from_pyca_cryptography_key(private)
     theirs = suite.create_recipient_context(sealed[:32], recipient, info=release._PURPOSE + bound)
-    assert theirs.open(sealed[32:]) == b"loss\n" + bytes(key.core.expose())
+    assert release.opened_content(bytearray(theirs.open(sealed[32:]))).key.id == key.id

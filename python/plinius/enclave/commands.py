@@ -47,8 +47,9 @@ class Work:
 
     def stop_requested(self) -> bool:
         """Whether the host wants a clean stop; that it is gone ends the training as well."""
-        readable, _, _ = select.select([self.channel], [], [], 0)
-        if not readable:
+        waiting = select.poll()  # select would refuse a descriptor above 1023
+        waiting.register(self.channel, select.POLLIN)
+        if not waiting.poll(0):
             return False
         self.channel.receive(Stop)
         return True

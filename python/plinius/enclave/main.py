@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +31,13 @@ def main() -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Serves one command; whatever goes wrong is told to the host in one message."""
-    channel = Channel(socket.socket(fileno=options.channel))
-    try:
-        _serve(channel, options)
-    except PliniusError as error:
-        _send_last(channel, Failed(type(error).__name__, str(error)))
-    except BaseException as error:
-        _send_last(channel, Failed("EnclaveError", f"internal error: {_place(error)}; please report it"))
+    with closing(Channel(socket.socket(fileno=options.channel))) as channel:
+        try:
+            _serve(channel, options)
+        except PliniusError as error:
+            _send_last(channel, Failed(type(error).__name__, str(error)))
+        except BaseException as error:
+            _send_last(channel, Failed("EnclaveError", f"internal error: {_place(error)}; please report it"))
 
 
 def _serve(channel: Channel, options: argparse.Namespace) -> None:

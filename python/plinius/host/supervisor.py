@@ -58,7 +58,7 @@ class Supervisor:
         self._view, self._restarts, self._options = view, restarts, options
         self.stopped_by: signal.Signals | None = None
         self._provisioned = False
-        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_reader = self._wake_writer = -1
 
     def run(self, command: Command) -> Message:
         """Runs the command to its end.
@@ -71,7 +71,7 @@ class Supervisor:
             EnclaveError: The enclave died more often than it may be restarted.
         """
         # An inference has nothing to make durable: the first Ctrl-C ends it.
-        with self._clean_stop() if not isinstance(command, Infer) else nullcontext():
+        with self._wake_pipe(), self._clean_stop() if not isinstance(command, Infer) else nullcontext():
             for left in range(self._restarts, -1, -1):
                 outcome, status = self._attempt(command)
                 if isinstance(outcome, Failed):
@@ -160,6 +160,16 @@ class Supervisor:
         """Tells the enclave of a stop, but not while it expects the owner's answers and nothing else."""
         if self._provisioned and self.stopped_by is not None:
             enclave.channel.send(Stop())
+
+    @contextmanager
+    def _wake_pipe(self) -> Iterator[None]:
+        """What a signal handler wakes the relay with."""
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            yield
+        finally:
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
 
     @contextmanager
     def _clean_stop(self) -> Iterator[None]:

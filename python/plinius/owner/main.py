@@ -7,6 +7,7 @@ import hmac
 import secrets
 import socket
 from collections.abc import Collection
+from contextlib import closing
 from typing import Final
 
 from plinius import process
@@ -37,13 +38,13 @@ def main() -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Answers one enclave: with the key, or with the reason why not."""
-    channel = Channel(socket.socket(fileno=options.channel))
-    try:
-        request = channel.receive(KeyRequest)
-        if isinstance(request, KeyRequest):
-            release_key(channel, request, options.key, options.reveal)
-    except PliniusError as error:
-        channel.send(Refusal(type(error).__name__, str(error)))
+    with closing(Channel(socket.socket(fileno=options.channel))) as channel:
+        try:
+            request = channel.receive(KeyRequest)
+            if isinstance(request, KeyRequest):
+                release_key(channel, request, options.key, options.reveal)
+        except PliniusError as error:
+            channel.send(Refusal(type(error).__name__, str(error)))
 
 
 def release_key(channel: Channel, request: KeyRequest, key_path: str, reveal: Collection[str]) -> None:
