@@ -87,7 +87,16 @@ def test_a_copy_that_was_left_behind(tpm: Any, index: int, anchor: Any, expected
     assert ours.head() == head(2)
 
 
-@pytest.mark.parametrize("lower", [head(4, epoch=3), head(5, epoch=2), head(4, epoch=4)])
+@pytest.mark.parametrize(
+    "lower",
+    [
+        head(4, epoch=3),
+        head(5, epoch=2),
+        head(4, epoch=4),
+        AnchoredHead(5, bytes(32), 3),
+        AnchoredHead(5, bytes(32), 4),
+    ],
+)
 def test_it_goes_back_only_on_purpose(tpm: Any, index: int, anchor: Any, lower: AnchoredHead) -> None:
     create(tpm, index)
     ours = anchor(index)

@@ -155,7 +155,7 @@ class TpmAnchor:
         Args:
             expected: What `head` has to be.
             new: What it becomes.
-            going_back: Whether its version or epoch may be lower.
+            going_back: Whether its version or epoch may be lower, or its version be another generation's.
 
         Raises:
             RollbackError: It is elsewhere: another copy of the job moved it, or the pool is older than it.
@@ -170,7 +170,7 @@ class TpmAnchor:
                     f"the TPM's anchor is at {_named(head)}, not at {_named(expected)}: another copy of the job went "
                     "on, or the pool is older"
                 )
-            if head is not None and not going_back and (new.version < head.version or new.epoch < head.epoch):
+            if head is not None and not going_back and not _is_forward(head, new):
                 raise RollbackError(f"the TPM's anchor is at {_named(head)} and does not go back to {_named(new)}")
             self._keep_distance()
             with self._opened() as (handle, session):
@@ -232,6 +232,11 @@ def _check_index(index: int) -> None:
 def _check_auth(auth: bytes) -> None:
     if len(auth) != AUTH_BYTES:
         raise ValueError(f"an anchor's authorization value has {AUTH_BYTES} bytes")
+
+
+def _is_forward(head: AnchoredHead, new: AnchoredHead) -> bool:
+    same = (head.version, head.digest) == (new.version, new.digest)
+    return (same or new.version > head.version) and new.epoch >= head.epoch
 
 
 def _named(head: AnchoredHead | None) -> str:
