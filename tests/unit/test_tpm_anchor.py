@@ -214,8 +214,12 @@ def test_creation_that_was_cut_off(tpm: Any, index: int, anchor: Any, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         create(tpm, index)
     monkeypatch.undo()
-    with pytest.raises(RollbackError, match="was never finished: delete it"):
+    with pytest.raises(RollbackError, match="was never finished: create it again"):
         anchor(index).head()
+    with pytest.raises(AttestationError):
+        create(tpm, index, bytes(32))  # whoever has another key
+    create(tpm, index)
+    assert anchor(index).head() is None
 
 
 @pytest.mark.parametrize("number", [0x01000001, 0x01C00002, 0x81010001])

@@ -216,9 +216,12 @@ class Broker:
             raise EvidenceError("the enclave has not confirmed that it has the key")
         try:
             head, new = self._store.head(job.manifest.job_id), asked.new
-            # Of an anchor in a TPM the broker knows only that there is one: from then on none is made anew.
-            if job.policy.freshness.anchor != "broker" and (job.policy.freshness.anchor != "tpm" or head is not None):
+            anchor = job.policy.freshness.anchor
+            if anchor == "none":
                 raise _refused("anchor", "the broker keeps no freshness record for this job")
+            # Of an anchor in a TPM the broker knows only which one it is: from then on there is no other.
+            if anchor == "tpm" and head not in (None, new):
+                raise RollbackError("this job has an anchor in a TPM already, and this is another one")
             if head != new:
                 self._check_step(job, head, asked)
                 self._store.put_head(job.manifest.job_id, new)
