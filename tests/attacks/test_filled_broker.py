@@ -86,18 +86,26 @@ def test_bad_evidence_at_the_same_time_does_not_end_a_session_that_got_the_key(
     assert record.state == RELEASED
 
 
-def test_evidence_that_breaks_its_verifier_is_refused_and_noted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+class PanicException(BaseException):
+    """A panic of a library in Rust."""
+
+
+@pytest.mark.parametrize("kind", [OverflowError, PanicException])
+def test_evidence_that_breaks_its_verifier_is_refused_and_noted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
     enclave = Enclave(desk)
     enclave.challenged()
 
     def broken(*_: Any) -> None:
-        raise OverflowError("of something that the evidence says")
+        raise kind("of something that the evidence says")
 
     with monkeypatch.context() as patch:
         patch.setattr(verifiers, "verify", broken)
         answer = enclave.present(enclave.evidence())
     assert isinstance(answer, Refusal)
-    assert "OverflowError" in answer.reason
+    assert kind.__name__ in answer.reason
+    assert "of something" not in answer.reason
     assert desk.events() == ["refused"]
     assert isinstance(enclave.present(enclave.evidence()), Refusal), "a challenge is for one try"
     record = desk.store.session(enclave.challenge.session)

@@ -143,7 +143,7 @@ class Broker:
         except PliniusError as error:
             self._refuse(record, job, error)
             raise
-        except Exception as error:
+        except BaseException as error:  # also a panic of a library in Rust, which is no Exception
             unforeseen = EvidenceError(f"the evidence makes its verifier fail ({type(error).__name__}): report this")
             self._refuse(record, job, unforeseen)
             raise unforeseen from None

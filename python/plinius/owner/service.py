@@ -151,7 +151,7 @@ class Service:
                     channel.send(answer)  # outside: who does not read it keeps no place
             except (OSError, EnclaveError):
                 pass  # whoever it was speaks no TLS, sent no message of ours, or is gone
-            except Exception as error:
+            except BaseException as error:
                 # Nothing was decided, so nothing is answered: the host asks again.
                 text = f"its database fails: {error}" if isinstance(error, sqlite3.Error) else type(error).__name__
                 self._say(f"the broker could not answer a request: {text}")
