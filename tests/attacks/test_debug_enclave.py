@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from plinius.attest.claims import Claims
+from plinius.attest.snp_report import REPORT_BYTES
+from plinius.attest.snp_report import parse as parse_report
 from plinius.errors import ConfigError, PolicyError
 from plinius.owner.appraisal import appraise, require
 from plinius.owner.policy import parse
@@ -27,6 +31,17 @@ def test_a_debug_guest_is_refused_by_default() -> None:
     with pytest.raises(PolicyError, match="debug") as refused:
         require(appraise(policy, claims(debug=True)))
     assert refused.value.field == "debug"
+
+
+@pytest.mark.parametrize("bit", [18, 19], ids=["a migration agent may read it", "debug"])
+def test_a_guest_that_was_launched_readable(bit: int) -> None:
+    """Its measurement is the same: whoever launches it chooses the guest policy."""
+    report = bytearray(REPORT_BYTES)
+    struct.pack_into("<IIQ", report, 0, 2, 0, 0x30000)
+    struct.pack_into("<I", report, 0x34, 1)
+    assert not parse_report(bytes(report)).debug
+    struct.pack_into("<Q", report, 8, 0x30000 | 1 << bit)
+    assert parse_report(bytes(report)).debug
 
 
 def test_the_owner_can_accept_it_by_a_word_of_her_own() -> None:

@@ -5,11 +5,13 @@ Whatever arrives, the broker goes on serving the others.
 
 from __future__ import annotations
 
+import errno
 import socket
+import sqlite3
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,7 @@ from hostile import GARBAGE, HALF, HUGE
 from plinius.endpoint import Endpoint
 from plinius.owner import service
 from plinius.owner.service import Service
-from plinius.wire import Channel, FromBroker, Manifest, ManifestRequest, Refusal, Stop
+from plinius.wire import Channel, FromBroker, Manifest, ManifestRequest, Refusal, Stop, ToBroker
 
 
 @pytest.fixture
@@ -57,9 +59,13 @@ def is_ended(connection: socket.socket) -> bool:
 
 def still_serves(listening: Service, desk: Desk) -> None:
     with connected(listening) as connection:
-        channel = Channel(connection)
-        channel.send(ManifestRequest("job"))
-        assert channel.receive(FromBroker) == Manifest(desk.job.signed)
+        speaks(connection, desk)
+
+
+def speaks(connection: socket.socket, desk: Desk) -> None:
+    channel = Channel(connection)
+    channel.send(ManifestRequest("job"))
+    assert channel.receive(FromBroker) == Manifest(desk.job.signed)
 
 
 @pytest.mark.parametrize(
@@ -89,21 +95,77 @@ def test_a_giant_inside_of_the_limit(listening: Service, desk: Desk) -> None:
     still_serves(listening, desk)
 
 
-def test_connections_that_say_nothing_do_not_shut_others_out(
+def test_connections_that_say_nothing_do_not_shut_others_out(listening: Service, desk: Desk) -> None:
+    """Who has been silent for longest makes room; who just spoke does not."""
+    with ExitStack() as opened:
+        first = opened.enter_context(connected(listening))
+        silent = [opened.enter_context(connected(listening)) for _ in range(service.MAX_CONNECTIONS - 1)]
+        speaks(first, desk)
+        for _ in range(5):
+            still_serves(listening, desk)
+        assert is_ended(silent[0])
+        speaks(first, desk)
+        speaks(silent[-1], desk)
+
+
+def test_who_reads_no_answer_keeps_no_place(listening: Service, desk: Desk) -> None:
+    many = msgspec.msgpack.encode(ManifestRequest("job"))
+    with ExitStack() as opened:
+        for _ in range(service.MAX_CONNECTIONS):
+            deaf = opened.enter_context(connected(listening))
+            deaf.setblocking(False)
+            with suppress(BlockingIOError):
+                for _ in range(1000):
+                    deaf.sendall(100 * (struct.pack("<I", len(many)) + many))
+        still_serves(listening, desk)
+
+
+def test_where_there_is_no_descriptor_or_thread_left_it_goes_on_when_there_is(
     listening: Service, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than there is room for are turned away at once, and there is room again when they go."""
-    silent = [listening.endpoint.connect(10) for _ in range(service.MAX_CONNECTIONS)]
-    with connected(listening) as late:
-        assert is_ended(late)
-    for each in silent:
-        each.close()
-    for _ in range(100):
+    real, failed = listening._lines.admit, []
+
+    def admit(connection: socket.socket) -> socket.socket | None:
+        if len(failed) < 2:
+            failed.append(OSError(errno.EMFILE, "too many") if not failed else RuntimeError("can't start new thread"))
+            raise failed[-1]
+        return real(connection)
+
+    monkeypatch.setattr(listening._lines, "admit", admit)
+    for _ in range(2):
         with connected(listening) as connection:
+            assert is_ended(connection)
+    still_serves(listening, desk)
+
+
+def test_a_request_that_fails_is_told_to_the_owner_in_a_line_and_not_answered(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    served = Service(desk.broker, Endpoint("127.0.0.1", 0, tls=False), tmp_path, told.append)
+    thread = threading.Thread(target=served.serve)
+    thread.start()
+    failures = [sqlite3.OperationalError("database or disk is full"), ValueError("a secret")]
+    answer = desk.broker.answer
+
+    def failing(request: ToBroker) -> FromBroker:
+        if failures:
+            raise failures.pop(0)
+        return answer(request)
+
+    monkeypatch.setattr(desk.broker, "answer", failing)
+    for _ in range(2):
+        with connected(served) as connection:
             Channel(connection).send(ManifestRequest("job"))
-            if Channel(connection).receive(FromBroker) is not None:
-                return
-    pytest.fail("there is no room again")
+            assert is_ended(connection)
+    still_serves(served, desk)
+    served.close()
+    thread.join(10)
+    assert told == [
+        "the broker could not answer a request: its database fails: database or disk is full",
+        "the broker could not answer a request: ValueError",
+    ]
+    assert capfd.readouterr().err == ""
 
 
 def test_every_cut_and_changed_byte_of_an_honest_request(listening: Service, desk: Desk) -> None:

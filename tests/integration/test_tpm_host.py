@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from desks import Desk, made
+from desks import Desk, made, running
 from jobs import Job, must, plinius, refused
 from tpms import SoftwareTpm
 
@@ -99,3 +101,21 @@ def test_a_tpm_that_is_not_named(desk: Desk, job: Job) -> None:
         done = plinius(*desk.host(address, job.pool, "--tee", "tpm2"))
     assert done.code == 3
     assert "--tpm" in done.err
+
+
+def test_ctrl_c_stops_cleanly_with_and_without_the_broker(job: Job, software_tpm: SoftwareTpm, tmp_path: Path) -> None:
+    """A kept key is no answer of a broker's that the host could wait for before it passes on a stop."""
+    desk = made(tmp_path / "desk", job, steps=1_000_000)
+    learn(desk, job, software_tpm, "\n[sealing]\npcrs = [0, 7]\n")
+    kept = tmp_path / "kept.key"
+    step = 0
+    for broker in (desk.broker(), nullcontext("127.0.0.1:1")):
+        with broker as address, running(host(desk, address, job, software_tpm, "--kept-key", kept)) as training:
+            assert training.until("Started")["step"] == step
+            training.until("Progress")
+            training.host.send_signal(signal.SIGINT)
+            (trained,) = [message for message in training.messages() if message["type"] == "Trained"]
+            done = training.end()
+        assert done.code == 128 + signal.SIGINT, done
+        step = trained["step"]
+        assert kept.exists()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from plinius.errors import ConfigError, PolicyError, RollbackError
+from plinius.errors import ConfigError, PliniusError, PolicyError, RollbackError
 from plinius.mirror import Mirror, RollbackWarning
 from plinius.mirror.manifest import AnchoredHead
 from plinius.pool import Pool
@@ -253,6 +254,91 @@ def test_starting_anew_is_the_owners_decision(path: Path, key: Key, anchor: Memo
     assert Life(path, key, anchor).step == 2
 
 
+def test_what_the_owner_does_not_let_start_anew_is_still_there(path: Path, key: Key, anchor: Memory) -> None:
+    lived(path, key, anchor, 3)
+    with Pool(path) as pool:
+        mirror = Mirror(pool, key, name="m", anchor=anchor, weights=np.zeros(8))
+        with pytest.raises(PolicyError):
+            mirror.save(1, overwrite=True)
+    assert Life(path, key, anchor).step == 3
+
+
+@pytest.mark.parametrize("die", ["before", "after"])
+@pytest.mark.parametrize("advance", [1, 2])
+def test_a_death_while_a_job_starts_anew_is_gone_on_from(
+    path: Path, key: Key, die: str, advance: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting anew is two advances, of which the first one asks, and between them the pool is overwritten."""
+    anchor = Memory(may_go_back=True)
+    lived(path, key, anchor, 5)
+    with Pool(path) as pool:
+        mirror = Mirror(pool, key, name="m", anchor=anchor, weights=np.ones(8))
+        advances, real = [], anchor.advance
+
+        def counted(*heads: AnchoredHead, going_back: bool = False) -> None:
+            advances.append(heads)
+            anchor.die = die if len(advances) == advance else ""
+            real(*heads, going_back=going_back)
+
+        monkeypatch.setattr(anchor, "advance", counted)
+        with pytest.raises(Killed):
+            mirror.save(1, overwrite=True)
+        monkeypatch.undo()
+    anchor.die = ""
+    life = Life(path, key, anchor)
+    assert life.step == (5 if advance == 1 else 1)
+    life.train(7)
+    life.end()
+
+
+def test_starting_anew_ends_what_was_there(path: Path, key: Key) -> None:
+    """The pool as it was is refused from then on, and another copy of the job cannot go on."""
+    anchor = Memory(may_go_back=True)
+    lived(path, key, anchor, 5)
+    image = Path(shutil.copy(path, path.with_suffix(".5")))
+    with Pool(path) as pool:
+        Mirror(pool, key, name="m", anchor=anchor, weights=np.ones(8)).save(1, overwrite=True)
+    with pytest.raises(RollbackError):
+        Life(image, key, anchor)
+    assert Life(path, key, anchor).step == 1
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("overlapped", [False, True])
+def test_an_anchor_that_fails_for_long_leaves_nothing_that_it_would_refuse(
+    path: Path, key: Key, every: int, overlapped: bool
+) -> None:
+    """Somebody catches the error and trains on: the pool gets no further ahead than a restart accepts."""
+    anchor = Memory(every)
+    life = Life(path, key, anchor)
+    life.train(1)
+    anchor.die = "before"
+    for step in range(2, 7):
+        life.weights[:] = step
+        with suppress(Killed, PliniusError):
+            life.mirror.save(step, wait=not overlapped)
+    with suppress(Killed, PliniusError):
+        life.mirror.wait()
+    life.end()
+    anchor.die = ""
+    again = Life(path, key, anchor)
+    assert again.step == 1 + every
+    again.end()
+
+
+def test_a_refused_restore_is_no_permission_to_save(path: Path, key: Key, anchor: Memory) -> None:
+    lived(path, key, anchor, 1)
+    path.unlink()
+    with Pool(path) as pool:
+        mirror = Mirror(pool, key, name="m", anchor=anchor, weights=np.zeros(8))
+        for _ in range(2):
+            with pytest.raises(RollbackError, match="holds nothing"):
+                mirror.restore()
+            with pytest.raises(RollbackError, match="call restore"):
+                mirror.save(1)
+    assert len(anchor.advances) == 1
+
+
 def test_the_last_step_is_anchored_whatever_the_bound(path: Path, key: Key) -> None:
     anchor = Memory(every=100)
     life = Life(path, key, anchor)
@@ -273,7 +359,7 @@ def test_what_cannot_be_anchored_is_not_called_durable_and_is_tried_again(path: 
     anchor.die = ""
     life.mirror.save(3)
     assert life.mirror.latest_step() == 3
-    assert [it.version for it in anchor.advances] == [1, 3]
+    assert [it.version for it in anchor.advances] == [1, 2, 3], "none is left out: a kill may follow"
     life.end()
 
 

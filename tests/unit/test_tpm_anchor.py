@@ -87,7 +87,16 @@ def test_a_copy_that_was_left_behind(tpm: Any, index: int, anchor: Any, expected
     assert ours.head() == head(2)
 
 
-@pytest.mark.parametrize("lower", [head(4, epoch=3), head(5, epoch=2), head(4, epoch=4)])
+@pytest.mark.parametrize(
+    "lower",
+    [
+        head(4, epoch=3),
+        head(5, epoch=2),
+        head(4, epoch=4),
+        AnchoredHead(5, bytes(32), 3),
+        AnchoredHead(5, bytes(32), 4),
+    ],
+)
 def test_it_goes_back_only_on_purpose(tpm: Any, index: int, anchor: Any, lower: AnchoredHead) -> None:
     create(tpm, index)
     ours = anchor(index)
@@ -205,8 +214,12 @@ def test_creation_that_was_cut_off(tpm: Any, index: int, anchor: Any, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         create(tpm, index)
     monkeypatch.undo()
-    with pytest.raises(RollbackError, match="was never finished: delete it"):
+    with pytest.raises(RollbackError, match="was never finished: create it again"):
         anchor(index).head()
+    with pytest.raises(AttestationError):
+        create(tpm, index, bytes(32))  # whoever has another key
+    create(tpm, index)
+    assert anchor(index).head() is None
 
 
 @pytest.mark.parametrize("number", [0x01000001, 0x01C00002, 0x81010001])

@@ -54,6 +54,9 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     head: AnchoredHead | None = None
     seal_to_pcrs: list[int] = []
 
+    def __repr__(self) -> str:  # without the session's key
+        return f"Terms(reveal={self.reveal}, anchor={self.anchor!r}, head={self.head})"
+
 
 class Grant(NamedTuple):
     """A key that was released, and on what terms."""

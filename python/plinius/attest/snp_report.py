@@ -16,7 +16,9 @@ _SIGNATURE_END: Final = SIGNED_BYTES + 2 * _NUMBER_BYTES
 
 _VERSIONS: Final = range(2, 6)  # the same places in all of these; what versions 3 to 5 add is not used
 _ECDSA_P384_SHA384: Final = 1
-_POLICY_DEBUG: Final = 1 << 19  # 56860, 4.3, guest policy
+# 56860, 4.3, guest policy: DEBUG, and MIGRATE_MA. Whoever launches the guest may give it a migration agent of her own
+# where the latter is set, and an agent is given the keys of the memory that it exports.
+_POLICY_READABLE: Final = 1 << 19 | 1 << 18
 _KEY_MASKED: Final = 0b10  # the flags at 0x48: bit 1 MASK_CHIP_KEY, bits 4 to 2 SIGNING_KEY
 _KEY_SIGNING: Final = 0b11100
 
@@ -50,8 +52,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def debug(self) -> bool:
-        """Whether the machine's owner may decrypt the guest's memory."""
-        return bool(self.policy & _POLICY_DEBUG)
+        """Whether the machine's owner may decrypt the guest's memory, or have an agent of hers do it."""
+        return bool(self.policy & _POLICY_READABLE)
 
 
 def parse(report: bytes) -> Report:

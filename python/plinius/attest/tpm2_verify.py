@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -67,7 +67,10 @@ def challenge(introduction: bytes, secret: bytes) -> bytes:
     mac = HMAC(_kdfa(seed, b"INTEGRITY", b"", 32), hashes.SHA256())
     mac.update(hidden + name)
     blob = _sized(mac.finalize()) + hidden
-    return msgspec.msgpack.encode(Credential(blob, _ek(given).encrypt(seed, oaep)))
+    try:
+        return msgspec.msgpack.encode(Credential(blob, _ek(given).encrypt(seed, oaep)))
+    except ValueError:  # a modulus with which nothing can be encrypted
+        raise EvidenceError("the TPM's endorsement key is no RSA key") from None
 
 
 def verify(
@@ -143,7 +146,7 @@ def _endorsement(given: Introduction, at: datetime, roots: Sequence[x509.Certifi
         certificate = x509.load_der_x509_certificate(given.ek_certificate)
         certified = _spki(certificate.public_key())
         chain = _verifier(roots, at).verify(certificate, []).chain
-    except (ValueError, verification.VerificationError) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, verification.VerificationError) as error:
         missing = "" if given.ek_certificate else " (the TPM has none)"
         raise EvidenceError(f"no given root vouches for the endorsement key's certificate{missing}: {error}") from None
     if certified != key:

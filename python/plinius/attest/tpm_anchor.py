@@ -32,7 +32,9 @@ AUTH_BYTES: Final = 32
 LEAST_GAP_S: Final = 60.0
 LOCK_FOLDER: Final = Path("/run/lock")
 
-_RECORD: Final = struct.Struct(">QQ32s")  # version, epoch, digest; zeros: nothing was anchored yet
+# Version, epoch, digest (zeros: nothing was anchored yet), and what tells this index from all others.
+_RECORD: Final = struct.Struct(">QQ32s32s")
+_INSTANCE_BYTES: Final = 32
 _LAST_WRITE: Final = struct.Struct("<d")  # Unix time in seconds
 # No NV_OWNERREAD, so that there is no way around the authorization value; guessing at it needs no lockout.
 _ATTRIBUTES: Final = (
@@ -44,7 +46,7 @@ _ATTRIBUTES: Final = (
 
 
 def create(tpm: Tpm, index: int, auth: bytes, owner_auth: bytes = b"") -> None:
-    """Makes the index of a job that was not anchored yet. Nothing else here makes one.
+    """Makes the index of a job that was not anchored yet, or ends a making that was cut off. Nothing else makes one.
 
     Args:
         tpm: An open connection.
@@ -54,7 +56,7 @@ def create(tpm: Tpm, index: int, auth: bytes, owner_auth: bytes = b"") -> None:
 
     Raises:
         ConfigError: There is one already, or the number cannot be one.
-        AttestationError: The TPM cannot make it.
+        AttestationError: The TPM cannot make it, or another program has begun to make one with this number.
     """
     _check_index(index)
     _check_auth(auth)
@@ -68,15 +70,24 @@ def create(tpm: Tpm, index: int, auth: bytes, owner_auth: bytes = b"") -> None:
                 except tss.TSS2_Exception as error:
                     if error.error != tss.TPM2_RC.NV_DEFINED:
                         raise
+                    handle = tpm.esys.tr_from_tpmpublic(index)
+                    if not tpm.esys.nv_read_public(handle)[0].nvPublic.attributes & tss.TPMA_NV.WRITTEN:
+                        return _begin(tpm, handle, auth)
                     raise ConfigError(
                         f"the TPM has an NV index {index:#x} already: choose another, or delete it (tpm2_nvundefine) "
                         "if no job needs it"
                     ) from None
-        with failing(AttestationError, "write its new NV index"), tpm.session(tss.TPM2_SE.HMAC) as session:
-            tpm.esys.tr_set_auth(handle, auth)
-            tpm.esys.nv_write(handle, bytes(_RECORD.size), session1=session)
+        _begin(tpm, handle, auth)
     finally:
         tpm.esys.tr_set_auth(tss.ESYS_TR.OWNER, b"")
+
+
+def _begin(tpm: Tpm, handle: tss.ESYS_TR, auth: bytes) -> None:
+    """The first write: nothing is anchored, and this index is none that was there before."""
+    with failing(AttestationError, "write its new NV index"), tpm.session(tss.TPM2_SE.HMAC) as session:
+        tpm.esys.tr_set_auth(handle, auth)
+        record = _RECORD.pack(0, 0, b"", os.urandom(_INSTANCE_BYTES))
+        tpm.esys.nv_write(handle, record, session1=session)
 
 
 class Place:
@@ -144,10 +155,22 @@ class TpmAnchor:
             RollbackError: The index is gone, or is not the one that belongs to the run key.
             AttestationError: The TPM fails.
         """
+        return self._read()[0]
+
+    def instance(self) -> bytes:
+        """What was drawn when the index was made, 32 bytes: no other one has it, of this TPM or of any.
+
+        Raises:
+            RollbackError: The index is gone, or is not the one that belongs to the run key.
+            AttestationError: The TPM fails.
+        """
+        return self._read()[1]
+
+    def _read(self) -> tuple[AnchoredHead | None, bytes]:
         with self._opened() as (handle, session):
             record = bytes(self._tpm.esys.nv_read(handle, _RECORD.size, session1=session))
-        version, epoch, digest = _RECORD.unpack(record)
-        return AnchoredHead(version, digest, epoch) if version else None
+        version, epoch, digest, instance = _RECORD.unpack(record)
+        return AnchoredHead(version, digest, epoch) if version else None, instance
 
     def advance(self, expected: AnchoredHead | None, new: AnchoredHead, *, going_back: bool = False) -> None:
         """Moves the anchor, if it still is where it is expected to be; repeating a move that was made does nothing.
@@ -155,14 +178,14 @@ class TpmAnchor:
         Args:
             expected: What `head` has to be.
             new: What it becomes.
-            going_back: Whether its version or epoch may be lower.
+            going_back: Whether its version or epoch may be lower, or its version be another generation's.
 
         Raises:
             RollbackError: It is elsewhere: another copy of the job moved it, or the pool is older than it.
             AttestationError: The TPM fails.
         """
         with self._turn():
-            head = self.head()
+            head, instance = self._read()
             if head == new:
                 return
             if head != expected:
@@ -170,11 +193,11 @@ class TpmAnchor:
                     f"the TPM's anchor is at {_named(head)}, not at {_named(expected)}: another copy of the job went "
                     "on, or the pool is older"
                 )
-            if head is not None and not going_back and (new.version < head.version or new.epoch < head.epoch):
+            if head is not None and not going_back and not _is_forward(head, new):
                 raise RollbackError(f"the TPM's anchor is at {_named(head)} and does not go back to {_named(new)}")
             self._keep_distance()
             with self._opened() as (handle, session):
-                record = _RECORD.pack(new.version, new.epoch, new.digest)
+                record = _RECORD.pack(new.version, new.epoch, new.digest, instance)
                 self._tpm.esys.nv_write(handle, record, session1=session)
             os.pwrite(self._lock, _LAST_WRITE.pack(time.time()), 0)
 
@@ -220,7 +243,7 @@ class TpmAnchor:
 _REASONS: Final = {
     tss.TPM2_RC.HANDLE: "is gone: it was deleted, the TPM was cleared, or this is another machine",
     tss.TPM2_RC.BAD_AUTH: "belongs to another run key: it was made anew, or for another job",
-    tss.TPM2_RC.NV_UNINITIALIZED: "was never finished: delete it (tpm2_nvundefine) and create it again",
+    tss.TPM2_RC.NV_UNINITIALIZED: "was never finished: create it again",
 }
 
 
@@ -232,6 +255,11 @@ def _check_index(index: int) -> None:
 def _check_auth(auth: bytes) -> None:
     if len(auth) != AUTH_BYTES:
         raise ValueError(f"an anchor's authorization value has {AUTH_BYTES} bytes")
+
+
+def _is_forward(head: AnchoredHead, new: AnchoredHead) -> bool:
+    same = (head.version, head.digest) == (new.version, new.digest)
+    return (same or new.version > head.version) and new.epoch >= head.epoch
 
 
 def _named(head: AnchoredHead | None) -> str:

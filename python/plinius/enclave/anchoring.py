@@ -8,7 +8,7 @@ from contextlib import suppress
 from plinius.attest.attesters import Platform
 from plinius.attest.release import Grant, Terms
 from plinius.attest.session import Advance, Confirm, Denied, Done, Session
-from plinius.errors import ConfigError, EnclaveError, ProvisioningError, named
+from plinius.errors import ConfigError, EnclaveError, ProvisioningError, RollbackError, named
 from plinius.mirror.anchoring import Anchor
 from plinius.mirror.manifest import AnchoredHead
 from plinius.wire import Channel, Refusal, Sealed, Stop
@@ -70,43 +70,17 @@ class BrokerAnchor:
             raise named(opened.error, opened.reason)
 
 
-class ToldAnchor:
-    """An anchor in the machine's TPM, of which the broker is told once that there is one.
-
-    From then on an index that is missing is refused, and not made anew.
-
-    Args:
-        anchor: In the TPM.
-        broker: Is told.
-    """
-
-    def __init__(self, anchor: Anchor, broker: BrokerAnchor) -> None:
-        self._anchor, self._broker = anchor, broker
-
-    @property
-    def every(self) -> int:
-        """As the TPM's."""
-        return self._anchor.every
-
-    def head(self) -> AnchoredHead | None:
-        """What the TPM knows."""
-        return self._anchor.head()
-
-    def advance(self, expected: AnchoredHead | None, new: AnchoredHead, *, going_back: bool = False) -> None:
-        """Moves the TPM's head; see `plinius.mirror.anchoring.Anchor`."""
-        self._anchor.advance(expected, new, going_back=going_back)
-        if self._broker.head() is None:
-            self._broker.advance(None, new)
-
-
 def tpm_anchor(
     platform: Platform, grant: Grant, job_id: bytes, broker: BrokerAnchor | None, notice: Callable[[str], None]
 ) -> Anchor:
     """The anchor in this machine's TPM.
 
+    The broker is told once which index it is, before anything is anchored in it: from then on one that is missing is
+    refused and not made anew, and so is the index of another TPM, or one that was made anew here.
+
     Args:
         platform: Has the TPM, and the lock of the job's place in it.
-        grant: The key, from which the right to that place is derived.
+        grant: The key, from which the right to that place is derived; where it was kept, its terms name the index.
         job_id: Of the manifest.
         broker: Where one was asked; None after a restart without one.
         notice: Tells the user.
@@ -114,13 +88,15 @@ def tpm_anchor(
     Raises:
         ConfigError: No TPM was named.
         AttestationError: The TPM fails.
+        RollbackError: The index is gone, or is not the one that the broker was told of.
     """
     from plinius.attest.tpm_anchor import TpmAnchor, create  # noqa: PLC0415 (an optional package)
 
     if platform.tpm is None or platform.place is None:
         raise ConfigError("the owner wants a freshness anchor in a TPM: name it with --tpm")
     auth = grant.key.anchor_auth(job_id)
-    if broker is not None and broker.head() is None:
+    told = broker.head() if broker is not None else grant.terms.head
+    if broker is not None and told is None:
         with suppress(ConfigError):  # made before a crash: whether it is ours, its first use says
             create(platform.tpm, platform.place.index, auth)
     anchor = TpmAnchor(
@@ -131,4 +107,12 @@ def tpm_anchor(
         least_gap_s=grant.terms.anchor_gap_s,
         waiting=lambda wait_s: notice(f"the TPM's memory wears out: its anchor waits {wait_s:.0f} s"),
     )
-    return anchor if broker is None else ToldAnchor(anchor, broker)
+    ours = AnchoredHead(0, anchor.instance(), 0)
+    if broker is not None and told is None:
+        broker.advance(None, ours)
+    elif told != ours:
+        raise RollbackError(
+            "the TPM's anchor of this job is another one than the broker was told of: it was made anew, or the job "
+            "runs on another machine"
+        )
+    return anchor

@@ -80,9 +80,10 @@ def train_manifest(work: Work, command: TrainManifest, ordered: Ordered) -> Trai
         grant, broker = recall_key(work.platform, command.sealed_key, ordered), None
     else:
         grant, broker = request_ordered_key(work.channel, work.platform.attester, ordered)
-        if grant.terms.seal_to_pcrs:
-            work.channel.send(SealedKey(keep_key(work.platform, grant, ordered)))
     anchor = _anchor(work, grant, ordered, broker)
+    if broker is not None and grant.terms.seal_to_pcrs:
+        # After the broker was told of an anchor in the TPM: without her, none is made, and this one must be there.
+        work.channel.send(SealedKey(keep_key(work.platform, grant, broker.head(), ordered)))
     with work.pool(command.pool_name) as pool:
         work.tell_what_is_not_applied(config)
         job = Job.ordered(manifest, command, config, pool, grant)

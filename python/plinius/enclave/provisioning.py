@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+import msgspec
+
 from plinius.attest.attesters import Platform
 from plinius.attest.claims import Attester
 from plinius.attest.manifest import JobManifest, digest, parse
@@ -12,6 +14,7 @@ from plinius.attest.report import report_data
 from plinius.attest.signing import challenge_content, check_signature, release_content
 from plinius.enclave.anchoring import BrokerAnchor
 from plinius.errors import ConfigError, ProvisioningError, named
+from plinius.mirror.manifest import AnchoredHead
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, LineLost, Refusal
 
 if TYPE_CHECKING:
@@ -67,8 +70,14 @@ def request_ordered_key(channel: Channel, attester: Attester, ordered: Ordered) 
     raise ProvisioningError(f"the line to the broker broke {_ATTEMPTS} times while it released the key")
 
 
-def keep_key(platform: Platform, grant: Grant, ordered: Ordered) -> bytes:
+def keep_key(platform: Platform, grant: Grant, head: AnchoredHead | None, ordered: Ordered) -> bytes:
     """Seals a grant to the machine's TPM, as its terms allow: the next start on this machine needs no broker.
+
+    Args:
+        platform: Has the TPM.
+        grant: The key.
+        head: What the broker knows by now; of an anchor in a TPM, which one it is.
+        ordered: The job.
 
     Raises:
         ConfigError: No TPM was named.
@@ -76,7 +85,8 @@ def keep_key(platform: Platform, grant: Grant, ordered: Ordered) -> bytes:
     """
     from plinius.attest import tpm_keeping  # noqa: PLC0415 (an optional package, loaded before the sandbox)
 
-    return tpm_keeping.keep(_tpm(platform), grant, ordered.digest)
+    kept = Grant(grant.key, msgspec.structs.replace(grant.terms, head=head))
+    return tpm_keeping.keep(_tpm(platform), kept, ordered.digest)
 
 
 def recall_key(platform: Platform, kept: bytes, ordered: Ordered) -> Grant:

@@ -27,6 +27,7 @@ from plinius.wire import (
     Stop,
     ToOwner,
     Trained,
+    TrainManifest,
 )
 
 View = Callable[[Message], None]
@@ -90,7 +91,7 @@ class Supervisor:
     def _attempt(self, command: Command) -> tuple[Message | None, int]:
         """Runs one enclave to its end; it is surely gone when this returns."""
         owner, enclave = self._start_owner(), start_enclave(self._files, *self._options)
-        self._provisioned = False
+        self._provisioned = isinstance(command, TrainManifest) and bool(command.sealed_key)  # then it asks nobody
         try:
             with suppress(EnclaveError):  # it died already: its exit status says so
                 enclave.channel.send(command)

@@ -47,7 +47,6 @@ class Freshness:
 
     def __init__(self, anchor: Anchor | None) -> None:
         self._anchor = anchor
-        self._asked = anchor is None
         self._head: AnchoredHead | None = None
 
     @property
@@ -66,7 +65,7 @@ class Freshness:
     def ask(self) -> AnchoredHead | None:
         """Asks the anchor for its head."""
         if self._anchor is not None:
-            self._head, self._asked = self._anchor.head(), True
+            self._head = self._anchor.head()
         return self._head
 
     def judge(self, found: Committed | None) -> int | None:
@@ -115,14 +114,47 @@ class Freshness:
         epoch = found.head.generations[0].epoch  # the newest one's: a life that went back is a new one too
         return max(epoch, self._head.epoch if self._head else 0) + 1
 
-    def check_begun(self, *, overwrite: bool) -> None:
-        """Refuses to write without a restore over a job that the anchor knows.
+    def check_begun(self, known: Committed | None) -> None:
+        """Refuses to write over a job that the anchor knows, where nothing of it was restored or saved here.
+
+        Args:
+            known: What was.
 
         Raises:
             RollbackError: It does know one.
         """
-        if not self._asked and self.ask() is not None and not overwrite:
-            raise RollbackError("the anchor knows this job already: call restore() before the first save")
+        if known is None and self.ask() is not None:
+            raise RollbackError(
+                "the anchor knows this job already: call restore() before the first save, or another copy was here"
+            )
+
+    def start_anew(self, epoch: int) -> int:
+        """Asks the anchor whether what it knows may be given up, before it is: then no other copy goes on with it.
+
+        Args:
+            epoch: Of this life.
+
+        Returns:
+            The epoch of what is written from now on.
+
+        Raises:
+            RollbackError: Another copy of the job has moved it.
+            PolicyError: The owner does not want that.
+        """
+        head = self._head or self.ask()
+        if head is None:
+            return epoch
+        self._advance(AnchoredHead(head.version, head.digest, head.epoch + 1), going_back=True)
+        return head.epoch + 1
+
+    def is_late(self, committed: Committed) -> bool:
+        """Whether the anchor should have followed to this newest generation, and something kept it from that.
+
+        Another generation may not be written before it has: what is further ahead than `every` is not believed.
+        """
+        if self._anchor is None:
+            return False
+        return self._head is None or committed.newest[0] - self._head.version >= self._anchor.every
 
     def is_due(self, version: int, *, now: bool) -> bool:
         """Whether the anchor is to follow to a generation of this version.
@@ -135,14 +167,14 @@ class Freshness:
             return False
         return now or self._head is None or not 0 < version - self._head.version < self._anchor.every
 
-    def follow(self, committed: Committed, *, going_back: bool) -> None:
+    def follow(self, committed: Committed) -> None:
         """Moves the anchor to a committed generation.
 
         Raises:
             RollbackError: Another copy of the job has moved it.
         """
         manifest = committed.manifest
-        self._advance(AnchoredHead(manifest.version, committed.digest, manifest.epoch), going_back=going_back)
+        self._advance(AnchoredHead(manifest.version, committed.digest, manifest.epoch), going_back=False)
 
     def _advance(self, new: AnchoredHead, *, going_back: bool) -> None:
         if self._anchor is not None and new != self._head:

@@ -21,6 +21,8 @@ _MAX_HEAD_BYTES: Final = 1 << 24
 _T = TypeVar("_T")
 Facts: TypeAlias = Mapping[str, str | int | float | None]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""What a broker's database can hold."""
 
 
 class SealedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -88,9 +90,9 @@ class BufferRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 class AnchoredHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a freshness anchor last confirmed."""
 
-    version: int
-    digest: bytes
-    epoch: int
+    version: Counted
+    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    epoch: Counted
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

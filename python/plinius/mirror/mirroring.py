@@ -170,13 +170,17 @@ class Mirror:
         self._refuse_lost_work(step, overwrite)
         if step % self.every and not force and not overwrite:
             return False
+        if overwrite:
+            self._epoch = self._freshness.start_anew(self._epoch)
+        elif self._committed is not None and self._freshness.is_late(self._committed):
+            self._anchor(self._committed, now=True)
         before = None if overwrite else self._committed
         if not wait:
             self._check_free()
         snapshot, owned = self._capture(wait)
         items = self._tracker.plan(snapshot, before, owned)
         head, last = self._freshness.head, force or overwrite
-        plan = Plan(step, self._epoch, snapshot.tree, items, before, head, last, starts_anew=overwrite)
+        plan = Plan(step, self._epoch, snapshot.tree, items, before, head, last)
         if wait:
             self._copies.wait()
             self._write(plan)
@@ -250,9 +254,9 @@ class Mirror:
                 "the last restore failed midway and the state was zeroed; restore successfully first, or make a new "
                 "Mirror of fresh state"
             )
-        self._freshness.check_begun(overwrite=overwrite)
         if overwrite:
             return
+        self._freshness.check_begun(self._committed)
         if not is_newest(self._pool, self.name, self._committed):
             raise PoolError(
                 f"{self._pool.path}: the pool holds a mirror {self.name!r} that was not restored here; call restore() "
@@ -287,9 +291,9 @@ class Mirror:
 
     def _write(self, plan: Plan, sealed: Callable[[], None] = lambda: None) -> None:
         self._committed = self._saver.write(plan, self._tracker, sealed)
-        self._anchor(self._committed, now=plan.last, starts_anew=plan.starts_anew)
+        self._anchor(self._committed, now=plan.last)
 
-    def _anchor(self, committed: Committed, *, now: bool, starts_anew: bool = False) -> None:
+    def _anchor(self, committed: Committed, *, now: bool) -> None:
         """Drains and anchors what was committed, as far as that is due; then it counts as saved."""
         step, version = committed.manifest.step, committed.manifest.version
         due = self._freshness.is_due(version, now=now)
@@ -298,7 +302,7 @@ class Mirror:
             if due:
                 self._drainer.wait()  # so that what the anchor knows outlives this machine
         if due:
-            self._freshness.follow(committed, going_back=starts_anew)
+            self._freshness.follow(committed)
         self._latest = step
 
     def _take_off(self, plan: Plan, snapshot: Snapshot) -> None:

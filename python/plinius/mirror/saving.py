@@ -41,7 +41,6 @@ class Plan:
         before: The generation that it follows; None when there is none, or it is given up.
         anchored: What the freshness anchor knows by now.
         last: The anchor is to follow at once.
-        starts_anew: What the pool holds of this mirror is given up.
     """
 
     step: int
@@ -51,7 +50,6 @@ class Plan:
     before: Committed | None
     anchored: AnchoredHead | None = None
     last: bool = False
-    starts_anew: bool = False
 
 
 class Saver:
@@ -84,7 +82,8 @@ class Saver:
         """
         before = plan.before
         job_id = before.head.job_id if before else secrets.token_bytes(JOB_ID_BYTES)
-        version = before.newest[0] + 1 if before else 1
+        known = before.newest[0] if before else plan.anchored.version if plan.anchored else 0
+        version = known + 1  # also where the job starts anew: its anchor's versions only grow
         with naming(self._pool.path):
             writing = _core.Writing(self._pool.core, self._key.core, job_id, self._name, (version, plan.step))
             try:

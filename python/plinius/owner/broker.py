@@ -54,6 +54,8 @@ SESSION_BYTES: Final = 16
 NONCE_BYTES: Final = 32
 SECRET_BYTES: Final = 32
 _NS: Final = 1_000_000_000
+_MAX_REASON: Final = 1000
+"""Characters of a refusal's reason in the audit log: evidence may bring the words of its own refusal."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Broker:
         now_ns = self._clock_ns()
         record = SessionRecord(secrets.token_bytes(SESSION_BYTES), job.manifest.job_id, CHALLENGED, now_ns, asked)
         with self._store.transaction():
-            self._store.forget_challenges(now_ns - job.policy.freshness.evidence_max_age_s * _NS)
+            self._store.forget_challenges(job.manifest.job_id, now_ns - job.policy.freshness.evidence_max_age_s * _NS)
             self._store.put(record)
         content = challenge_content(record.name, asked.nonce, asked.kem, credential, job.digest)
         return Challenge(record.name, asked.nonce, asked.kem, credential, self._identity.sign(content))
@@ -139,10 +141,12 @@ class Broker:
         try:
             bound = self._appraise(record, job, request)
         except PliniusError as error:
-            with self._store.transaction():
-                self._store.put(replace(record, state=ENDED))  # whatever was wrong: a challenge is for one try
-                self._note(job, "refused", f"{record.asked.tee}: {type(error).__name__}: {error}")
+            self._refuse(record, job, error)
             raise
+        except BaseException as error:  # also a panic of a library in Rust, which is no Exception
+            unforeseen = EvidenceError(f"the evidence makes its verifier fail ({type(error).__name__}): report this")
+            self._refuse(record, job, unforeseen)
+            raise unforeseen from None
         key = secrets.token_bytes(SESSION_KEY_BYTES)
         with self._store.transaction():
             # Once more, for a request that came twice at the same time.
@@ -162,6 +166,13 @@ class Broker:
             self._store.put(replace(record, state=RELEASED, key=key))
             self._note(job, "released", f"{record.asked.tee}, session {record.name.hex()}")
         return KeyRelease(sealed_key, self._identity.sign(release_content(bound, sealed_key)))
+
+    def _refuse(self, record: SessionRecord, job: Job, error: PliniusError) -> None:
+        with self._store.transaction():
+            known = self._store.session(record.name)
+            if known is not None and known.state == CHALLENGED:  # not so if good evidence came at the same time
+                self._store.put(replace(known, state=ENDED))  # whatever was wrong: a challenge is for one try
+            self._note(job, "refused", f"{record.asked.tee}: {type(error).__name__}: {str(error)[:_MAX_REASON]}")
 
     def _appraise(self, record: SessionRecord, job: Job, request: Evidence) -> bytes:
         """Holds evidence against its challenge, the manifest and the policy; returns what it is bound to."""
@@ -205,9 +216,12 @@ class Broker:
             raise EvidenceError("the enclave has not confirmed that it has the key")
         try:
             head, new = self._store.head(job.manifest.job_id), asked.new
-            # Of an anchor in a TPM the broker knows only that there is one: from then on none is made anew.
-            if job.policy.freshness.anchor != "broker" and (job.policy.freshness.anchor != "tpm" or head is not None):
+            anchor = job.policy.freshness.anchor
+            if anchor == "none":
                 raise _refused("anchor", "the broker keeps no freshness record for this job")
+            # Of an anchor in a TPM the broker knows only which one it is: from then on there is no other.
+            if anchor == "tpm" and head not in (None, new):
+                raise RollbackError("this job has an anchor in a TPM already, and this is another one")
             if head != new:
                 self._check_step(job, head, asked)
                 self._store.put_head(job.manifest.job_id, new)

@@ -11,11 +11,14 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from plinius.attest import dcap, snp, tpm2_verify
+from plinius.attest.tpm_wire import MAX_PCRS
 from plinius.errors import ConfigError
 from plinius.files import reason
 
 SIMULATED: Final = "simulated-insecure"
 ROOT_BYTES: Final = 32
+_DAY_S: Final = 86400
+_LIMITS: Final = {"anchor_every": (1, 1 << 40), "anchor_gap_s": (0, _DAY_S), "evidence_max_age_s": (1, _DAY_S)}
 _MAX_POLICY_BYTES: Final = 1 << 20
 
 # What each TEE measures, with its length in bytes.
@@ -26,13 +29,15 @@ MEASUREMENTS: Final[dict[str, dict[str, int | None]]] = {
     "snp": {**snp.MEASUREMENTS},
     "tpm2": {**tpm2_verify.MEASUREMENTS},
 }
+# TCG PC Client Platform TPM Profile, 4.6: any program may set these PCRs to zero, and then extend them as it likes.
+RESETTABLE: Final = frozenset((16, 23))
 # One of these must be named: a policy that names no code would give the key to any.
 CODE: Final[dict[str, frozenset[str]]] = {
     SIMULATED: frozenset(("code",)),
     "sgx": frozenset(("mrenclave", "mrsigner")),
     "tdx": frozenset(("mrtd",)),
     "snp": frozenset(("measurement",)),
-    "tpm2": frozenset(name for name in tpm2_verify.MEASUREMENTS if name.startswith("pcr")),
+    "tpm2": frozenset(f"pcr{index}" for index in range(MAX_PCRS) if index not in RESETTABLE),
 }
 NUMBERS: Final[dict[str, frozenset[str]]] = {**dcap.NUMBERS, "snp": snp.NUMBERS, "tpm2": tpm2_verify.NUMBERS}
 # Where the vendor says of the platform how good its firmware is; a revoked one never verifies.
@@ -178,9 +183,11 @@ def _wrong(policy: Policy) -> str | None:
 def _wrong_freshness(policy: Policy) -> Iterator[str]:
     if not policy.accept:
         yield "accept: nothing is accepted; add a table [[accept]]"
-    for name, least in (("anchor_every", 1), ("anchor_gap_s", 0), ("evidence_max_age_s", 1)):
-        if getattr(policy.freshness, name) < least:
-            yield f"freshness.{name}: the least is {least}"
+    for name, (least, most) in _LIMITS.items():
+        if not least <= getattr(policy.freshness, name) <= most:
+            yield f"freshness.{name}: choose a number from {least} to {most}"
+    if policy.sealing.pcrs and RESETTABLE.issuperset(policy.sealing.pcrs):
+        yield "sealing.pcrs: any program can set PCR 16 and 23 as it likes; name one that only a boot changes"
     if policy.sealing.pcrs and policy.freshness.anchor == "broker":
         yield "sealing.pcrs: a restart without the broker is not anchored there; set freshness.anchor to tpm or none"
 

@@ -7,10 +7,10 @@ import fcntl
 import ipaddress
 import os
 import socket
+import sqlite3
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -23,9 +23,10 @@ from cryptography.x509.oid import NameOID
 
 from plinius.endpoint import Endpoint
 from plinius.errors import ConfigError, EnclaveError
-from plinius.files import new_file
+from plinius.files import new_file, sync_folder
 from plinius.owner.broker import Broker, Job
 from plinius.owner.identity import Identity
+from plinius.owner.lines import Lines
 from plinius.owner.store import Store
 from plinius.wire import Channel, ToBroker
 
@@ -33,6 +34,7 @@ MAX_CONNECTIONS: Final = 64
 IDLE_S: Final = 3600.0
 """A host whose enclave says nothing for so long is cut off; it connects again when there is something to say."""
 _HANDSHAKE_S: Final = 10.0
+_PAUSE_S: Final = 0.1
 _DATABASE: Final = "broker.sqlite"
 _CERTIFICATE, _PRIVATE = "broker.crt", "broker.tls-key"
 _VALID: Final = timedelta(days=3650)
@@ -48,6 +50,8 @@ def open_store(folder: str, *, create: bool) -> Store:
     try:
         if create:
             path.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(PermissionError):  # a parent that may be entered and not read
+                sync_folder(os.fspath(path.parent))  # what is answered must not be lost with the folder's name
         others = path.stat().st_mode & 0o077
     except OSError as error:
         raise ConfigError(f"cannot use the state folder: {error.strerror}", path=folder) from None
@@ -72,7 +76,7 @@ def serve_broker(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise ConfigError("another broker uses this state folder", path=folder) from None
-    service = Service(Broker(identity, jobs, store), endpoint, Path(folder))
+    service = Service(Broker(identity, jobs, store), endpoint, Path(folder), say)
     insecurely = "" if endpoint.tls else ", WITHOUT TLS"
     say(f"broker for {', '.join(jobs)} at {service.endpoint}{insecurely}")
     service.serve()
@@ -85,15 +89,18 @@ class Service:
         broker: Answers.
         endpoint: Where to listen; port 0 is any free one.
         folder: Has the TLS certificate, which is made when there is none.
+        say: Tells the owner what goes wrong here.
 
     Raises:
         ConfigError: It cannot listen there.
     """
 
-    def __init__(self, broker: Broker, endpoint: Endpoint, folder: Path) -> None:
-        self._broker = broker
+    def __init__(
+        self, broker: Broker, endpoint: Endpoint, folder: Path, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._broker, self._say = broker, say
         self._tls = _server_context(folder, endpoint.host) if endpoint.tls else None
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lines, self._closed = Lines(MAX_CONNECTIONS), threading.Event()
         try:
             self._listener = socket.create_server((endpoint.host, endpoint.port), family=_family(endpoint.host))
         except OSError as error:
@@ -102,24 +109,36 @@ class Service:
 
     def serve(self) -> None:
         """Serves until `close`."""
-        while True:
+        while not self._closed.is_set():
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            if not self._free.acquire(blocking=False):
-                connection.close()
-                continue
-            threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+                self._begin(connection)
+            except (OSError, RuntimeError):  # closed; or there is no descriptor or thread left now
+                self._closed.wait(_PAUSE_S)
 
     def close(self) -> None:
         """Listens no more."""
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in accept
         self._listener.close()
 
-    def _serve_one(self, connection: socket.socket) -> None:
-        with self._held(), connection:
+    def _begin(self, connection: socket.socket) -> None:
+        line = None
+        try:
+            line = self._lines.admit(connection)
+            if line is not None:
+                threading.Thread(target=self._serve_one, args=(connection, line), daemon=True).start()
+                return
+        except BaseException:
+            if line is not None:
+                self._lines.leave(line)
+            connection.close()
+            raise
+        connection.close()
+
+    def _serve_one(self, connection: socket.socket, line: socket.socket) -> None:
+        with connection:
             try:
                 connection.settimeout(_HANDSHAKE_S)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -127,16 +146,17 @@ class Service:
                 secured.settimeout(IDLE_S)
                 channel = Channel(secured)
                 while (request := channel.receive(ToBroker)) is not None:
-                    channel.send(self._broker.answer(request))  # type: ignore[arg-type]
+                    with self._lines.answering(line):
+                        answer = self._broker.answer(request)  # type: ignore[arg-type]
+                    channel.send(answer)  # outside: who does not read it keeps no place
             except (OSError, EnclaveError):
-                return  # whoever it was speaks no TLS, sent no message of ours, or is gone
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._free.release()
+                pass  # whoever it was speaks no TLS, sent no message of ours, or is gone
+            except BaseException as error:
+                # Nothing was decided, so nothing is answered: the host asks again.
+                text = f"its database fails: {error}" if isinstance(error, sqlite3.Error) else type(error).__name__
+                self._say(f"the broker could not answer a request: {text}")
+            finally:
+                self._lines.leave(line)
 
 
 def _family(host: str) -> socket.AddressFamily:

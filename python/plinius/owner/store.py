@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -56,6 +56,9 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     nonce: bytes
     kem: str
 
+    def __repr__(self) -> str:
+        return f"Asked(tee={self.tee!r}, kem={self.kem!r})"
+
 
 @dataclass(frozen=True)
 class SessionRecord:
@@ -66,7 +69,7 @@ class SessionRecord:
     state: str
     issued_ns: int
     asked: Asked
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
     sent: int = 0
     received: int = 0
     reply: bytes = b""
@@ -128,10 +131,11 @@ class Store:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # a full disk may have ended it already
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def put(self, it: SessionRecord) -> None:
         """Remembers how a session stands."""
@@ -141,7 +145,8 @@ class Store:
 
     def session(self, name: bytes) -> SessionRecord | None:
         """The session of that name."""
-        row = self._database.execute("SELECT * FROM sessions WHERE name = ?", (name,)).fetchone()
+        with self._lock:  # not what another thread's transaction may yet take back
+            row = self._database.execute("SELECT * FROM sessions WHERE name = ?", (name,)).fetchone()
         if row is None:
             return None
         name, job_id, state, issued_ns, asked, key, sent, received, reply = row
@@ -153,10 +158,12 @@ class Store:
         query = "UPDATE sessions SET state = ?, key = x'', reply = x'' WHERE job_id = ? AND name != ? AND state != ?"
         self._database.execute(query, (ENDED, it.job_id, it.name, ENDED))
 
-    def forget_challenges(self, before_ns: int) -> None:
-        """Forgets challenges that nobody answered: what is not known here is not accepted either."""
-        query = "DELETE FROM sessions WHERE state = ? AND issued_ns < ?"
-        self._database.execute(query, (CHALLENGED, before_ns))
+    def forget_challenges(self, job_id: bytes, before_ns: int) -> None:
+        """Forgets a job's challenges that led to nothing: what is not known here is not accepted either."""
+        query = (
+            "DELETE FROM sessions WHERE job_id = ? AND issued_ns < ? AND (state = ? OR (state = ? AND received = 0))"
+        )
+        self._database.execute(query, (job_id, before_ns, CHALLENGED, ENDED))
 
     def head(self, job_id: bytes) -> AnchoredHead | None:
         """The newest generation of a job, as far as it was anchored."""
@@ -182,10 +189,10 @@ class Store:
 
         Raises:
             EvidenceError: The log was changed: an entry does not follow the one before it.
+            ConfigError: The database is damaged.
         """
         previous = _FIRST
-        for row in self._database.execute("SELECT * FROM audit ORDER BY number"):
-            entry = AuditEntry(*row)
+        for entry in self._entries():
             if not entry.follows(previous):
                 raise EvidenceError(
                     f"the audit log was changed at entry {entry.number}: it does not follow the one before"
@@ -193,8 +200,16 @@ class Store:
             previous = entry.digest
             yield entry
 
+    def _entries(self) -> Iterator[AuditEntry]:
+        try:
+            for row in self._database.execute("SELECT * FROM audit ORDER BY number"):
+                yield AuditEntry(*row)
+        except sqlite3.Error as error:
+            raise ConfigError(f"the broker's database cannot be read: {error}") from None
+
 
 def _chained(previous: bytes, number: int, at_ns: int, texts: tuple[str, ...]) -> bytes:
-    numbers = (number.to_bytes(8, "little"), at_ns.to_bytes(8, "little"))
+    # Signed, as the database has them: also a changed number has bytes to compare.
+    numbers = (number.to_bytes(8, "little", signed=True), at_ns.to_bytes(8, "little", signed=True))
     content = joined("plinius audit 1", previous, *numbers, *(text.encode() for text in texts))
     return hashlib.sha256(content).digest()
