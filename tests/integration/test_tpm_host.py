@@ -93,7 +93,9 @@ def test_a_restart_needs_no_broker(desk: Desk, job: Job, software_tpm: SoftwareT
     content = bytearray(kept.read_bytes())
     content[-1] ^= 1
     kept.write_bytes(content)
-    assert "does not open" in refused(11, *host(desk, address, job, software_tpm, "--kept-key", kept))
+    said = refused(11, *host(desk, address, job, software_tpm, "--kept-key", kept))
+    assert "does not open" in said
+    assert f"remove {kept}" in said
 
 
 def test_a_tpm_that_is_not_named(desk: Desk, job: Job) -> None:

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from plinius.endpoint import Endpoint
-from plinius.errors import EnclaveError
+from plinius.errors import EnclaveError, ProvisioningError
 from plinius.files import shown_name
 from plinius.host.broker_link import BrokerLink, Relay
 from plinius.host.child import Owner
@@ -105,17 +105,21 @@ def train_for_broker(
     """
     shown = JsonView() if json else TerminalView(site.pool)
     with opened(site.pool, site.data, None, create_pool=True, tpm=site.tpm) as files, shown as view:
-        link = BrokerLink(broker, certificate, lambda text: view(Notice(text)))
+        link, kept = BrokerLink(broker, certificate, lambda text: view(Notice(text))), b""
         try:
-            manifest, kept = (site.kept_key and recalled(site.kept_key)) or (link.manifest(site.job), b"")
+            manifest, kept = (site.kept_key and recalled(site.kept_key, site.job)) or (link.manifest(site.job), b"")
             command = TrainManifest(manifest, shown_name(site.data), shown_name(site.pool), kept)
 
             def keep(sealed_key: bytes) -> None:
                 if site.kept_key is not None:
-                    store(site.kept_key, manifest, sealed_key)
+                    store(site.kept_key, site.job, manifest, sealed_key)
 
             supervisor = Supervisor(files, lambda: Relay(link.relay()), view, restarts, site.options, keep)
             return _train(supervisor, command, view if json else None)
+        except ProvisioningError as error:
+            if not kept:
+                raise
+            raise ProvisioningError(f"{error}; remove {site.kept_key}, and the broker is asked") from None
         finally:
             link.close()
 

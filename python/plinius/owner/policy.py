@@ -186,6 +186,12 @@ def _wrong_freshness(policy: Policy) -> Iterator[str]:
     for name, (least, most) in _LIMITS.items():
         if not least <= getattr(policy.freshness, name) <= most:
             yield f"freshness.{name}: choose a number from {least} to {most}"
+    if any(accept.tee != "tpm2" for accept in policy.accept):
+        # No other evidence says which TPM is there: the host could hand over one that it can read and put back.
+        if policy.sealing.pcrs:
+            yield "sealing.pcrs: only evidence of tpm2 says which TPM it is; accept tpm2 alone, or leave this out"
+        if policy.freshness.anchor == "tpm":
+            yield "freshness.anchor: only evidence of tpm2 says which TPM it is; accept tpm2 alone, or take the broker"
     if policy.sealing.pcrs and RESETTABLE.issuperset(policy.sealing.pcrs):
         yield "sealing.pcrs: any program can set PCR 16 and 23 as it likes; name one that only a boot changes"
     if policy.sealing.pcrs and policy.freshness.anchor == "broker":
