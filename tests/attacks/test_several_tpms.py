@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from brokers import POLICY, Desk, DirectAnchor, head
+from brokers import Desk, DirectAnchor, head
 from plinius.attest.attesters import Platform
 from plinius.attest.release import Grant
 from plinius.attest.simulated import SimulatedAttester
@@ -20,13 +21,17 @@ from plinius.enclave.anchoring import tpm_anchor
 from plinius.errors import RollbackError
 from tpms import SoftwareTpm
 
-ANCHORED = POLICY.replace('anchor = "broker"', 'anchor = "tpm"\nanchor_gap_s = 0')
 JOB_ID = bytes(16)
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite", ANCHORED)
+    """A policy that nobody can write down: simulated evidence does not say which TPM is there, and needs none here."""
+    desk = Desk(tmp_path / "broker.sqlite")
+    freshness = msgspec.structs.replace(desk.job.policy.freshness, anchor="tpm", anchor_gap_s=0)
+    desk.job = replace(desk.job, policy=msgspec.structs.replace(desk.job.policy, freshness=freshness))
+    desk.start()
+    return desk
 
 
 @pytest.fixture
