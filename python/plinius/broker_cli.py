@@ -80,11 +80,12 @@ def broker(*, jobs: str, identity: str, state: str, listen: str = "127.0.0.1") -
     """Release keys to enclaves that prove what they are, and remember how new each job's state is.
 
     Every answer is on the disk before it is given: kill the broker at any moment and start it again. A host needs the
-    TLS certificate that it writes into its state folder (broker.crt); it is no secret.
+    TLS certificate that it writes into its state folder (broker.crt); it is no secret. The jobs are read once: start it
+    again for a new job or a changed policy. It asks for the passphrase of a job.key that is locked with one.
 
     Args:
         jobs: A folder with a folder for each job: manifest, policy.toml, job.key.
-        identity: Your signing identity.
+        identity: Your signing identity, see: plinius keygen --signing.
         state: A folder for what must not be forgotten: freshness heads, sessions, the audit log. Never put it back.
         listen: HOST:PORT, by default port 7654 of this machine; insecure-tcp://HOST:PORT is without TLS.
     """
