@@ -244,14 +244,14 @@ def main() -> NoReturn:
         app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        text = " ".join(str(error).split()).rstrip(".")
+        text = " ".join(str(error).split()).rstrip("., ")
         _complain(f"{text}; see: plinius --help")
         sys.exit(_USAGE_EXIT_CODE)
     except errors.PliniusError as error:
         _complain(" ".join(str(error).split()))
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
-        _complain("stopped at once; what was reported durable is in the pool")
+        _complain("stopped at once; what was reported durable is kept")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

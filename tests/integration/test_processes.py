@@ -81,7 +81,7 @@ def test_a_second_ctrl_c_ends_it_at_once(trained: Job) -> None:
         running.until("Notice")
         running.host.send_signal(signal.SIGINT)
         done = running.end()
-    assert (done.code, done.err) == (130, "plinius: stopped at once; what was reported durable is in the pool\n")
+    assert (done.code, done.err) == (130, "plinius: stopped at once; what was reported durable is kept\n")
     assert not is_alive(enclave)
 
 

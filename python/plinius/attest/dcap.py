@@ -135,7 +135,8 @@ def _verified(quote: bytes, collateral: str, at: int) -> _Verified:
         claims = qvl.QuoteVerifier().verify_with_policy(quote, parsed, at, qvl.QuotePolicy.claims_only(at))
         return msgspec.json.decode(claims.to_json(), type=_Verified)
     except (ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise EvidenceError(f"the quote does not verify: {error}") from None
+        hint = "; fetch current collateral, or name the time to appraise it for" if "Expired" in str(error) else ""
+        raise EvidenceError(f"the quote does not verify: {error}{hint}") from None
 
 
 def _library() -> ModuleType:

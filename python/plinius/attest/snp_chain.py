@@ -104,7 +104,10 @@ def _verified(certificates: Sequence[bytes], at: datetime, roots: Collection[byt
 
 def _parse(certificates: Sequence[bytes]) -> list[x509.Certificate]:
     if len(certificates) != _CHAIN_LENGTH:
-        raise EvidenceError(f"an SNP report needs three certificates (VCEK, ASK, ARK), there are {len(certificates)}")
+        raise EvidenceError(
+            f"an SNP report needs three certificates (VCEK, ASK, ARK), there are {len(certificates)}; give them with "
+            "--certificates, a broker in the job's folder"
+        )
     if max(map(len, certificates)) > MAX_CERTIFICATE_BYTES:
         raise EvidenceError("refused a certificate: it is too long")
     return [load_certificate(certificate) for certificate in certificates]

@@ -77,7 +77,7 @@ class BrokerLink:
             except (OSError, EnclaveError) as error:
                 self._hang_up()
                 if pause_s == _FIRST_PAUSE_S:
-                    self._tell(f"the broker at {self._endpoint} does not answer ({error}); trying again")
+                    self._tell(f"the broker at {self._endpoint} {_what_failed(error)}; trying again")
                 if isinstance(request, Evidence):
                     return LineLost()
             self._ended.wait(pause_s)
@@ -116,6 +116,12 @@ class Relay:
         """There is no process."""
 
 
+def _what_failed(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"has another certificate than that of --broker-cert ({error.verify_message})"
+    return f"does not answer ({error})"
+
+
 def _client_context(certificate: str | None) -> ssl.SSLContext:
     if certificate is None:
         raise ConfigError("name the broker's TLS certificate with --broker-cert; the broker writes it as broker.crt")
@@ -125,5 +131,6 @@ def _client_context(certificate: str | None) -> ssl.SSLContext:
     try:
         context.load_verify_locations(certificate)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot use the broker's certificate: {error}", path=certificate) from None
+        reason = "this is no certificate (PEM)" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"cannot use the broker's certificate: {reason}", path=certificate) from None
     return context

@@ -85,7 +85,9 @@ class Freshness:
                 raise RollbackError("the anchor knows nothing of this job, but the pool was anchored before")
             return None
         if found is None:
-            raise RollbackError(f"the pool holds nothing of this job, whose anchor is at version {head.version}")
+            raise RollbackError(
+                f"the pool holds nothing of this job, whose anchor is at version {head.version}: give that pool"
+            )
         ahead = found.manifest.version - head.version
         if found.digest == head.digest or (found.manifest.anchored == head and 0 < ahead <= self._anchor.every):
             return None
@@ -94,7 +96,8 @@ class Freshness:
                 return public.written.step
         raise RollbackError(
             f"version {found.manifest.version} of the pool is not what the anchor knows, version "
-            f"{head.version} of epoch {head.epoch}: the pool was put back, or another copy of the job has gone on"
+            f"{head.version} of epoch {head.epoch}: the pool was put back, or another copy of the job has gone on; "
+            "give the newest pool"
         )
 
     def begin_life(self, found: Committed, epoch: int) -> None:

@@ -114,7 +114,7 @@ class Broker:
     def _manifest(self, request: ManifestRequest) -> Manifest:
         job = self._jobs.get(request.job)
         if job is None:
-            raise ProvisioningError(f"this broker has no job {request.job!r}")
+            raise ProvisioningError(f"this broker has no job {request.job!r}; a new one is seen when the broker starts")
         return Manifest(job.signed)
 
     def _challenge(self, request: KeyRequest) -> Challenge:
