@@ -26,9 +26,10 @@ def leave_no_traces() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def ignore_the_keyboard() -> None:
-    """Ctrl-C reaches the whole group of processes; the host turns it into a clean stop."""
+def leave_stopping_to_the_host() -> None:
+    """Ctrl-C, and a service manager's SIGTERM, reach the whole group; the host turns them into a clean stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -46,7 +46,9 @@ def durable_step(pool: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["Ctrl-C", "SIGTERM"]
+    ("number", "whole_group"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+    ids=["Ctrl-C", "SIGTERM", "service"],
 )
 def test_a_stop_is_durable(inside: Command, job: Job, number: signal.Signals, whole_group: bool) -> None:
     with Running(*job.train("--steps", ENDLESS, "--every", 100), start_new_session=True) as running:

@@ -41,7 +41,7 @@ class JobManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     format: int
-    job: Name
+    job: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
     job_id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     owner: Digest
     code: Digest

@@ -64,6 +64,8 @@ def make_manifest(
         ConfigError: The cfg cannot be used, or an option is out of range.
     """
     cfg_name, content = cfg
+    if continues is not None and (continues.job, continues.owner) != (job, identity.public):
+        raise ConfigError(f"the earlier manifest is of the job {continues.job!r}, or of another identity")
     manifest = JobManifest(
         format=FORMAT_VERSION,
         job=job,

@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     process.die_with(options.parent)
     process.leave_no_traces()
-    process.ignore_the_keyboard()
+    process.leave_stopping_to_the_host()
     serve(options)
 
 

@@ -55,10 +55,10 @@ def open_store(folder: str, *, create: bool) -> Store:
         others = path.stat().st_mode & 0o077
     except OSError as error:
         raise ConfigError(f"cannot use the state folder: {error.strerror}", path=folder) from None
-    if others:
-        raise ConfigError(f"others may enter this folder; run: chmod 700 {folder}", path=folder)
     if not create and not (path / _DATABASE).exists():
         raise ConfigError("no broker was ever here", path=folder)
+    if others:
+        raise ConfigError(f"others may enter this folder; run: chmod 700 {folder}", path=folder)
     return Store(os.fspath(path / _DATABASE))
 
 
