@@ -202,13 +202,21 @@ def _share_rows(found: Found) -> list[Row]:
 
 def _memory_rows(found: Found) -> list[Row]:
     rows = [
-        Row(f"private memory beyond a model of {one.size_mb:g} MB, {one.system}", f"{one.private_bytes / MEGABYTE:.2f} MB")
+        Row(
+            f"private memory beyond a model of {one.size_mb:g} MB, {one.system}",
+            f"{one.private_bytes / MEGABYTE:.2f} MB",
+        )
         for one in found.beyond
     ]
     needed = [one.private_bytes for one in found.beyond if one.system == OURS and one.size_mb <= _PAPERS_LARGEST_MB]
     fits_mb = paper.number("fig7.usable_epc").value - max(needed) / MEGABYTE
     papers = paper.number("fig7.largest_model_in_epc")
-    return [*rows, Row("largest model that would fit the usable EPC with that memory (computed)", f"{fits_mb:.1f} MB", str(papers))]
+    return [
+        *rows,
+        Row(
+            "largest model that would fit the usable EPC with that memory (computed)", f"{fits_mb:.1f} MB", str(papers)
+        ),
+    ]
 
 
 def _sgx_rows(found: Found) -> list[Row]:
