@@ -3,8 +3,8 @@
 #
 # Variables: PYTHON (the interpreter that .venv is made with), PYTEST_ARGS (more arguments for pytest), PLINIUS_DATA (a
 # folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo), PEERS
-# (more systems for bench-sps and bench-all: '--peer NAME=COMMAND', see bench/peers/README.md), BENCH_ARGS (more options for
-# bench-mirror and bench-all), FUZZ_MINUTES.
+# (more systems for bench-sps and bench-all: '--peer NAME=COMMAND', see bench/peers/README.md), BENCH_ARGS (more options
+# for bench-mirror and bench-all), FUZZ_MINUTES.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from plinius.bench.fig6 import SwapsPerSecond
 from plinius.bench.machine import Machine, this_machine
 from plinius.bench.peers import Peer
 from plinius.bench.records import Record, Settings
+from plinius.bench.tables import busy
 from plinius.errors import PliniusError
 
 Load = Callable[[str], Experiment]
@@ -103,7 +105,9 @@ class Run:
         if reason is not None:
             self.plan.tell(f"{name}: {reason}")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Record(name, self._settings, machine, now, time.monotonic() - began_s, result, reason)
+        return Record(
+            name, self._settings, machine, now, time.monotonic() - began_s, os.getloadavg()[0], result, reason
+        )
 
     def _experiment(self, name: str) -> Experiment:
         experiment = self.load(name)
@@ -132,7 +136,7 @@ class Run:
             title = experiment.title if experiment else name
             record = found.get(name)
             if record is None:
-                yield page.Section(name, title, missing="Not measured yet: run the command again, without --only.")
+                yield page.Section(name, title, missing="not measured yet; the command without --only does it")
             elif record.result is None or experiment is None:
                 yield page.Section(name, title, missing=record.reason or "")
             else:
@@ -142,5 +146,6 @@ class Run:
                     meaning=experiment.meaning(record.result),
                     rows=experiment.rows(record.result),
                     image=(self.folder / f"{name}.png").read_bytes(),
+                    warning=busy(record.load, record.machine.cores) or "",
                     measured=f"{record.measured_at}, in {record.took_s:,.0f} s",
                 )

@@ -25,7 +25,7 @@ class SwapsPerSecond:
     """The experiment.
 
     Attributes:
-        peers: Systems to measure beside; without one, libpmemobj's program where it was built.
+        peers: Systems to measure beside, and libpmemobj's program where it was built.
         sizes: Swaps in a transaction; None: as the plan says.
         seconds: Of each single measurement; None: as the plan says.
         rounds: How often everything is measured; None: as the plan says.
@@ -41,7 +41,7 @@ class SwapsPerSecond:
     def measure(self, plan: Plan) -> Result:
         """Measures as `plinius bench sps` does."""
         seconds, rounds, sizes = (0.05, 3, _QUICK_SIZES) if plan.quick else (0.2, 5, _SIZES)
-        peers = self.peers or _built()
+        peers = (*_built({peer.name for peer in self.peers}), *self.peers)
         if not peers:
             plan.tell("fig6: without a peer (make target/pmemobj_sps builds libpmemobj's; or --peer NAME=COMMAND)")
         work = sps.Plan(
@@ -65,14 +65,14 @@ class SwapsPerSecond:
         smallest, largest = (paper.number(f"fig6.{which}_transaction") for which in ("smallest", "largest"))
         sizes = sorted({rate.swaps_per_transaction for rate in report.rates})
         rows = [Row("transactions measured", f"{sizes[0]} to {sizes[-1]} swaps", f"{smallest.value} to {largest}")]
+        for least in report.smallest:
+            where = f"{least.swaps_per_transaction} swaps a transaction, {least.pwb}"
+            rows.append(Row(f"smallest ratio to {least.peer}", f"{least.ratio:.2f} ({where})"))
         for size in (sizes[0], sizes[-1]):
             for rate in report.rates:
                 if rate.swaps_per_transaction == size:
                     what = f"{rate.system}, {rate.pwb}, {size} swaps a transaction"
                     rows.append(Row(what, f"{rate.swaps_per_s:,.0f} swaps/s"))
-        for least in report.smallest:
-            where = f"{least.swaps_per_transaction} swaps a transaction, {least.pwb}"
-            rows.append(Row(f"smallest ratio to {least.peer}", f"{least.ratio:.2f} ({where})"))
         return rows
 
     def meaning(self, result: Result) -> str:
@@ -87,10 +87,11 @@ class SwapsPerSecond:
         return f"Ours is not above {worst.peer} everywhere: at {where} it reaches {worst.ratio:.2f} of its rate."
 
 
-def _built() -> tuple[Peer, ...]:
+def _built(named: set[str]) -> tuple[Peer, ...]:
+    """The peer that this tree has built, unless the user named another."""
     root = source_tree()
     built = root / _BUILT if root else None
-    return (Peer(_PMEMOBJ, (str(built),)),) if built and built.is_file() else ()
+    return (Peer(_PMEMOBJ, (str(built),)),) if built and built.is_file() and _PMEMOBJ not in named else ()
 
 
 def _report(result: Result) -> Report:

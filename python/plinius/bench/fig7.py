@@ -177,16 +177,15 @@ def _beyond(plan: Plan, system: str, size_mb: float) -> Beyond:
 
 def _speed_rows(found: Found) -> list[Row]:
     rows = []
-    for what in (SAVE, RESTORE):
-        papers = paper.number(f"fig7.{what}_speedup")
-        for one in found.files():
-            ratio = (one.save_ratio if what == SAVE else one.restore_ratio).text(1)
-            said = str(papers) if one.size_mb <= _PAPERS_LARGEST_MB else ""
-            rows.append(Row(f"{what} of {one.size_mb:g} MB, times as fast as the encrypted file", ratio, said))
-    for what in (SAVE, RESTORE):
-        for our in found.ours(what):
-            rows.append(Row(f"{what} of {our.size_mb:g} MB, time per byte", f"{_ns_per_byte(our):.3f} ns"))
-    return rows
+    for one in found.files():
+        for what, ratio in ((SAVE, one.save_ratio), (RESTORE, one.restore_ratio)):
+            said = str(paper.number(f"fig7.{what}_speedup")) if one.size_mb <= _PAPERS_LARGEST_MB else ""
+            rows.append(Row(f"{what} of {one.size_mb:g} MB, times as fast as the encrypted file", ratio.text(1), said))
+    return rows + [
+        Row(f"{what} of {our.size_mb:g} MB, time per byte", f"{_ns_per_byte(our):.3f} ns")
+        for what in (SAVE, RESTORE)
+        for our in found.ours(what)
+    ]
 
 
 def _share_rows(found: Found) -> list[Row]:

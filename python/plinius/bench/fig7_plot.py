@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def _draw_seconds(axes: Any, found: Found, what: str) -> None:
     axes.plot([one.size_mb for one in files], seconds, marker="s", linestyle="--", label=f"{FILE}, disk")
     axes.set_yscale("log")
     axes.set_ylabel("seconds")
-    _finish(axes)
+    _finish(axes, [one.size_mb for one in ours])
 
 
 def _draw_per_byte(axes: Any, found: Found, what: str) -> None:
@@ -44,7 +45,7 @@ def _draw_per_byte(axes: Any, found: Found, what: str) -> None:
     axes.fill_between(sizes, low, high, color="grey", alpha=0.35, label="model of SGX's paging, not measured")
     axes.set_ylabel("ns a byte")
     axes.set_ylim(bottom=0)
-    _finish(axes)
+    _finish(axes, sizes)
 
 
 def _draw_shares(axes: Any, found: Found, what: str) -> None:
@@ -65,8 +66,10 @@ def _draw_shares(axes: Any, found: Found, what: str) -> None:
     axes.legend(fontsize="x-small", ncols=2, loc="upper center")
 
 
-def _finish(axes: Any) -> None:
+def _finish(axes: Any, sizes_mb: Sequence[float]) -> None:
     axes.set_xscale("log")
+    axes.set_xticks(sizes_mb, [f"{size:g}" for size in sizes_mb], fontsize="small")
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("model, MB")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")

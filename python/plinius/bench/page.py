@@ -16,7 +16,7 @@ from plinius.bench.machine import Machine
 from plinius.bench.records import Settings
 
 # More rows than these are folded away; the first ones say the most.
-_SHOWN_ROWS: Final = 12
+_SHOWN_ROWS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Section:
         rows: The result beside the paper's.
         image: The figure, as PNG.
         measured: When, and how long it took.
+        warning: What a reader has to know of the machine at that time.
         missing: Why there is no result; then there is nothing of the others.
     """
 
@@ -39,6 +40,7 @@ class Section:
     rows: Sequence[Row] = field(default_factory=list)
     image: bytes = b""
     measured: str = ""
+    warning: str = ""
     missing: str = ""
 
 
@@ -72,16 +74,20 @@ def _entry(section: Section) -> str:
 def _section(section: Section) -> str:
     name, title = escape(section.name), escape(section.title)
     if section.missing:
-        body = f'<p class="missing">No result. {escape(section.missing)}</p>'
+        body = f'<p class="missing">No result: {escape(section.missing)}</p>'
     else:
         image = base64.b64encode(section.image).decode()
         body = (
-            f'<p class="meaning">{escape(section.meaning)}</p>'
+            f'<p class="meaning">{escape(section.meaning)}</p>{_warning(section.warning)}'
             f'<figure><img alt="{title}" src="data:image/png;base64,{image}"></figure>'
             f"{_tables(section.rows)}"
             f'<p class="measured">Measured {escape(section.measured)}; numbers: {name}.json</p>'
         )
     return f'<section id="{name}"><h2>{title}</h2>{body}</section>'
+
+
+def _warning(text: str) -> str:
+    return f'<p class="warning">{escape(text)}</p>' if text else ""
 
 
 def _tables(rows: Sequence[Row]) -> str:
@@ -96,8 +102,8 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _row(row: Row) -> str:
-    paper = escape(row.paper) or "&ndash;"
+    none = "" if row.paper else ' class="none"'
     return (
-        f'<tr><th scope="row">{escape(row.what)}</th>'
-        f'<td data-of="ours">{escape(row.ours)}</td><td data-of="paper">{paper}</td></tr>'
+        f'<tr><th scope="row">{escape(row.what)}</th><td data-of="ours">{escape(row.ours)}</td>'
+        f'<td data-of="paper"{none}>{escape(row.paper) or "&ndash;"}</td></tr>'
     )
