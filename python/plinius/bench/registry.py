@@ -8,7 +8,7 @@ from typing import Final, cast
 from plinius.bench.experiment import Experiment
 from plinius.errors import ConfigError
 
-NAMES: Final = ("fig2", "fig6", "fig7", "fig8", "inference", "fig9", "fig10", "frequency", "tcb")
+NAMES: Final = ("fig2", "fig6", "fig7", "sgxmodel", "fig8", "inference", "fig9", "fig10", "frequency", "tcb")
 
 
 def load(name: str) -> Experiment:
