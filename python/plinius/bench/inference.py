@@ -66,7 +66,7 @@ class Inference:
     """Accuracy on the test pictures, and pictures a second."""
 
     quick: Size = Size(120, 60_000, 10_000, 1, small=True)
-    full: Size = Size(300, 60_000, 10_000, 1)
+    full: Size = Size(150, 60_000, 10_000, 1)
     name: str = "inference"
     title: str = "Secure inference: accuracy, and pictures per second on sealed and on plain data"
 
