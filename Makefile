@@ -3,8 +3,8 @@
 #
 # Variables: PYTHON (the interpreter that .venv is made with), PYTEST_ARGS (more arguments for pytest), PLINIUS_DATA (a
 # folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo), PEERS
-# (more systems for bench-sps: '--peer NAME=COMMAND', see bench/peers/README.md), BENCH_ARGS (more options for
-# bench-mirror), FUZZ_MINUTES.
+# (more systems for bench-sps and bench-all: '--peer NAME=COMMAND', see bench/peers/README.md), BENCH_ARGS (more options
+# for bench-mirror and bench-all), FUZZ_MINUTES.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,7 +22,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
 
-.PHONY: help setup demo demo-attested test test-frameworks check kills kills-overlap crash-campaign crash-mutants dax paper-accuracy bench-step bench-mirror bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
+.PHONY: help setup demo demo-attested test test-frameworks check kills kills-overlap crash-campaign crash-mutants dax paper-accuracy bench-all bench-step bench-mirror bench-sps bench-writers fuzz fuzz-smoke fmt clean distclean
 
 help:
 	@echo 'make TARGET, where TARGET is one of'
@@ -75,6 +75,10 @@ dax: setup ## persistent memory in a virtual machine (QEMU, no KVM): detection, 
 
 paper-accuracy: setup ## the paper's accuracy on MNIST with 9 kills (needs PLINIUS_DATA)
 	@$(PYTHON_OF_VENV) bench/paper_accuracy.py
+
+bench-all: setup ## the paper's evaluation, every table and figure (BENCH_ARGS=--quick: 3 minutes); writes bench-out/report/
+	@$(MAKE) target/pmemobj_sps || echo 'bench-all: figure 6 is measured without libpmemobj'
+	@.venv/bin/plinius bench all --output bench-out/report $(if $(PLINIUS_DATA),--data $(PLINIUS_DATA)) $(PEERS) $(BENCH_ARGS)
 
 bench-step: setup ## step time with save against without, sealed data against plain
 	@$(PYTHON_OF_VENV) bench/step.py

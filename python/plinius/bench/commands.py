@@ -14,7 +14,7 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from plinius.errors import ConfigError
 
@@ -175,6 +175,61 @@ def step(
         (Path(output) / "step.json").write_text(facts + "\n")
         step_plot.plot(report, str(Path(output) / "step.png"))
     sys.stdout.write((facts if json else explain(report)) + "\n")
+
+
+@app.command(name="all")
+def everything(
+    *,
+    output: str,
+    data: str | None = None,
+    pool: str = "/dev/shm",  # noqa: S108 (a folder is made there)
+    disk: str = ".",
+    only: str | None = None,
+    peer: list[str] | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    again: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Every table and figure of the paper, measured here, as one page beside what the paper says.
+
+    About 30 minutes on 2 cores. Each result is written as soon as it is there: a run that was interrupted goes on where
+    it stopped, and so does a run with more experiments. Results of another machine or other options are measured anew.
+
+    Args:
+        output: A folder for index.html, which needs nothing else, and for a .json and a .png of each experiment.
+        data: A folder with mnist/ and spot/, for what needs real data.
+        pool: A folder for the pools, on PM.
+        disk: A folder on a disk.
+        only: The experiments to run, with commas between them.
+        peer: Another system for figure 6, as NAME=COMMAND; see bench/peers/README.md. Can be given again.
+        quick: Fewer points and rounds, about 3 minutes.
+        again: Measure again what is there already.
+    """
+    from plinius.bench import registry
+
+    names = tuple(only.split(",")) if only is not None else registry.NAMES
+    if unknown := [name for name in names if name not in registry.NAMES]:
+        raise ConfigError(f"--only {unknown[0]}: there is no such experiment; there are {', '.join(registry.NAMES)}")
+    if data is not None and not Path(data).is_dir():
+        raise ConfigError("there is no such folder", path=data)
+    _prepare(output)
+    from plinius.bench.everything import Run
+    from plinius.bench.experiment import Plan
+    from plinius.bench.peers import Peer
+
+    peers = [Peer.parse(text) for text in peer or ()]
+
+    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeElapsedColumn())
+    with _progress(*columns) as bar:
+        task = bar.add_task("measuring", total=len(names))
+        plan = Plan(quick, Path(pool), Path(disk), Path(data) if data else None, bar.console.print)
+
+        def show(name: str) -> None:
+            bar.update(task, description=f"measuring {name}", completed=names.index(name))
+
+        found = Run(plan, Path(output), peers, names, again).go(show)
+    for record in found:
+        sys.stdout.write(f"{record.experiment}: {record.reason or 'measured'}\n")
+    sys.stdout.write(f"the report: {Path(output) / 'index.html'}\n")
 
 
 def _prepare(output: str | None) -> None:

@@ -56,12 +56,16 @@ class Plan:
         disk: A folder on a disk.
         turns: How often everything is measured, for each size.
         sizes_mb: Sizes of the state.
+        methods: Makes the ways to save that ours is compared with.
+        places: Where their files are.
     """
 
     pm: str
     disk: str
     turns: Turns
     sizes_mb: Sequence[float] = SIZES_MB
+    methods: Callable[[], Sequence[Method]] = durable_methods
+    places: Sequence[str] = (PM, DISK)
 
 
 @dataclass
@@ -107,7 +111,7 @@ def measure(plan: Plan, progress: Callable[[float, float], None] = lambda *_: No
 
 def _measure_size(plan: Plan, size_mb: float, progress: Callable[[float, float], None]) -> Measured:
     with new_folder(plan.pm) as pm, new_folder(plan.disk) as disk, Pool(pm / "pool") as pool:
-        size = _Size(pool, {PM: pm, DISK: disk}, size_mb)
+        size = _Size(plan, pool, {PM: pm, DISK: disk}, size_mb)
         size.round()  # Takes memory, space and page tables; what it measured is forgotten.
         size.check()
         size.found = size.nothing()
@@ -122,7 +126,8 @@ def _measure_size(plan: Plan, size_mb: float, progress: Callable[[float, float],
 class _Size:
     """The measurements with one size of the state."""
 
-    def __init__(self, pool: Pool, folders: dict[str, Path], size_mb: float) -> None:
+    def __init__(self, plan: Plan, pool: Pool, folders: dict[str, Path], size_mb: float) -> None:
+        self.places = plan.places
         self.size_mb = size_mb
         self.key = Key.generate()
         self.tensors = transformer(round(size_mb * MEGABYTE))
@@ -131,7 +136,7 @@ class _Size:
         self.bounds = Bounds(pool, self.key, bytes_of(self.tensors))
         self.saving = Mirror(pool, self.key, name=_MIRROR, tensors=self.tensors)
         self.restoring = Mirror(pool, self.key, name=_MIRROR, tensors=self.twin)
-        self.memcpy, self.methods = memcpy(), durable_methods()
+        self.memcpy, self.methods = memcpy(), plan.methods()
         self.step = 0
         self.pairs = max(_PAIRS_IN_A_ROUND[0], min(_PAIRS_IN_A_ROUND[1], round(100 / size_mb)))
         self.found = self.nothing()
@@ -146,9 +151,9 @@ class _Size:
         for _ in range(self.pairs):
             self._pair()
         self._peer(self.memcpy, MEMORY, self.folders[PM])
-        for place, folder in self.folders.items():
+        for place in self.places:
             for method in self.methods:
-                with new_folder(str(folder)) as own:
+                with new_folder(str(self.folders[place])) as own:
                     self._peer(method, place, own)
         self._ours_on_disk()
 

@@ -60,6 +60,10 @@ class Peer:
             raise ConfigError(f"--peer {text}: say NAME=COMMAND, as in libpmemobj=target/pmemobj_sps")
         return cls(name, _words(command))
 
+    def __str__(self) -> str:
+        """As it is parsed."""
+        return f"{self.name}={shlex.join(self.command)}"
+
     def swaps_per_s(self, workload: Workload) -> float:
         """Runs the workload.
 

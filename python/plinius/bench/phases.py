@@ -60,10 +60,10 @@ def _timed(function: Callable[..., Any], name: str, spent: Spent) -> Callable[..
 
 
 def _timed_class(kind: Callable[..., Any], _: str, spent: Spent) -> Callable[..., Any]:
-    return lambda *arguments, **options: _Timed(kind(*arguments, **options), spent)
+    return lambda *arguments, **options: Timed(kind(*arguments, **options), spent)
 
 
-class _Timed:
+class Timed:
     """An object whose methods are timed."""
 
     def __init__(self, inner: Any, spent: Spent) -> None:

@@ -1,0 +1,151 @@
+"""`plinius bench all`: runs every experiment, keeps each result as soon as it is there, and makes the report."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from plinius.bench import page, records, registry
+from plinius.bench.experiment import Experiment, Plan
+from plinius.bench.fig6 import SwapsPerSecond
+from plinius.bench.machine import Machine, this_machine
+from plinius.bench.peers import Peer
+from plinius.bench.records import Record, Settings
+from plinius.bench.tables import busy
+from plinius.errors import PliniusError
+
+Load = Callable[[str], Experiment]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the command.
+
+    Attributes:
+        plan: For all experiments.
+        folder: The report's.
+        peers: Of figure 6.
+        only: The experiments to run; the report has all that were measured.
+        again: Whether kept results are measured anew.
+        load: Finds an experiment by its name.
+        names: All experiments.
+    """
+
+    plan: Plan
+    folder: Path
+    peers: Sequence[Peer] = ()
+    only: Sequence[str] = registry.NAMES
+    again: bool = False
+    load: Load = registry.load
+    names: Sequence[str] = registry.NAMES
+
+    def go(self, begun: Callable[[str], None] = lambda _: None) -> list[Record]:
+        """Runs what is to run, and writes the report after each.
+
+        Args:
+            begun: Called with the name of each experiment before it runs.
+
+        Returns:
+            The records of what was to run.
+
+        Raises:
+            ConfigError: Something cannot be written, or a folder is missing.
+        """
+        machine = this_machine(self.plan)
+        found: dict[str, Record] = {}
+        for name in self.names:
+            kept = self._kept(name, machine)
+            if kept is not None:
+                found[name] = kept
+                self._draw(kept)
+        for name in self.only:
+            begun(name)
+            if name in found:
+                self.plan.tell(f"{name}: kept from {found[name].measured_at}")
+                continue
+            found[name] = self._measure(name, machine)
+            records.write(self.folder / f"{name}.json", found[name])
+            self._draw(found[name])
+            self._write_page(machine, found)
+        self._write_page(machine, found)
+        return [found[name] for name in self.only]
+
+    @property
+    def _settings(self) -> Settings:
+        plan = self.plan
+        data = str(plan.data.resolve()) if plan.data else None
+        return Settings(
+            plan.quick, str(plan.memory.resolve()), str(plan.disk.resolve()), data, [str(peer) for peer in self.peers]
+        )
+
+    def _kept(self, name: str, machine: Machine) -> Record | None:
+        record = records.read(self.folder / f"{name}.json")
+        same = record is not None and (record.settings, record.machine) == (self._settings, machine)
+        if record is None or not same or record.result is None or (self.again and name in self.only):
+            return None
+        return record
+
+    def _measure(self, name: str, machine: Machine) -> Record:
+        began_s = time.monotonic()
+        result, reason = None, None
+        try:
+            result = self._experiment(name).measure(self.plan)
+        except PliniusError as error:
+            reason = " ".join(str(error).split())
+        except Exception as error:  # a mistake in one must not cost the others
+            reason = f"it failed: {type(error).__name__}: {error}"
+            self.plan.tell(traceback.format_exc())
+        if reason is not None:
+            self.plan.tell(f"{name}: {reason}")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Record(
+            name, self._settings, machine, now, time.monotonic() - began_s, os.getloadavg()[0], result, reason
+        )
+
+    def _experiment(self, name: str) -> Experiment:
+        experiment = self.load(name)
+        if self.peers and isinstance(experiment, SwapsPerSecond):
+            return cast("Experiment", replace(experiment, peers=tuple(self.peers)))
+        return experiment
+
+    def _draw(self, record: Record) -> None:
+        """Draws the figure of a result; without a result, an older figure goes."""
+        path = self.folder / f"{record.experiment}.png"
+        if record.result is None:
+            path.unlink(missing_ok=True)
+        else:
+            self.load(record.experiment).draw(record.result, path)
+
+    def _write_page(self, machine: Machine, found: dict[str, Record]) -> None:
+        sections = list(self._sections(found))
+        content = page.render(machine, self._settings, sections, datetime.now(UTC))
+        records.replace(self.folder / "index.html", content.encode())
+
+    def _sections(self, found: dict[str, Record]) -> Iterator[page.Section]:
+        for name in self.names:
+            experiment = None
+            with suppress(PliniusError):
+                experiment = self.load(name)
+            title = experiment.title if experiment else name
+            record = found.get(name)
+            if record is None:
+                yield page.Section(name, title, missing="not measured yet; the command without --only does it")
+            elif record.result is None or experiment is None:
+                yield page.Section(name, title, missing=record.reason or "")
+            else:
+                yield page.Section(
+                    name=name,
+                    title=title,
+                    meaning=experiment.meaning(record.result),
+                    rows=experiment.rows(record.result),
+                    image=(self.folder / f"{name}.png").read_bytes(),
+                    warning=busy(record.load, record.machine.cores) or "",
+                    measured=f"{record.measured_at}, in {record.took_s:,.0f} s",
+                )

@@ -1,0 +1,70 @@
+"""What a result was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from plinius import pool
+from plinius.bench.experiment import Plan
+from plinius.bench.tables import cpu
+
+_PACKAGES: Final = ("plinius", "torch", "numpy", "cryptography")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine, and what it runs.
+
+    Attributes:
+        cpu: Its name.
+        cores: That this process may use.
+        kernel: Its release.
+        memory: The medium of the pools, in words.
+        disk: The medium of the folder on the disk, in words.
+        versions: By package.
+    """
+
+    cpu: str
+    cores: int
+    kernel: str
+    memory: str
+    disk: str
+    versions: dict[str, str]
+
+
+def this_machine(plan: Plan) -> Machine:
+    """The one that this runs on.
+
+    Raises:
+        PoolError: There is no such folder.
+    """
+    versions = {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+    media = [pool.medium_at(str(folder))[0] for folder in (plan.memory, plan.disk)]
+    cores = len(os.sched_getaffinity(0))
+    return Machine(
+        cpu(), cores, platform.release(), media[0], f"{media[1]} on {_file_system(str(plan.disk))}", versions
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _file_system(folder: str) -> str:
+    """The type of the file system with a folder, from /proc/mounts; a later mount hides an earlier one."""
+    found = ("", "unknown")
+    path = os.path.realpath(folder)
+    with open("/proc/mounts") as mounts:  # noqa: PTH123
+        for line in mounts:
+            _, at, kind, *_ = line.split()
+            inside = path == at or path.startswith(at.rstrip("/") + "/")
+            if inside and len(at) >= len(found[0]):
+                found = (at, kind)
+    return found[1]

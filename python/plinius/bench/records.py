@@ -1,0 +1,82 @@
+"""The files of a report: one for each experiment, whole or not at all, kept for the same plan and machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from plinius.bench.machine import Machine
+from plinius.errors import ConfigError
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What of a plan decides whether an older result answers the same question."""
+
+    quick: bool
+    memory: str
+    disk: str
+    data: str | None
+    peers: list[str]
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One experiment, as its file has it.
+
+    Attributes:
+        experiment: Its name.
+        settings: Of the run.
+        machine: Where.
+        measured_at: When it was over, in RFC 3339.
+        took_s: How long it took.
+        load: How many programs wanted to run in its last minute, this one among them.
+        result: What was measured; None: nothing was.
+        reason: Why nothing was.
+    """
+
+    experiment: str
+    settings: Settings
+    machine: Machine
+    measured_at: str
+    took_s: float
+    load: float
+    result: dict[str, Any] | None = None
+    reason: str | None = None
+
+
+def read(path: Path) -> Record | None:
+    """Reads a record; None: there is none that can be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def write(path: Path, record: Record) -> None:
+    """Writes a record.
+
+    Raises:
+        ConfigError: It cannot be written.
+        ValueError: A number of it is none, or infinite.
+    """
+    replace(path, (json.dumps(msgspec.to_builtins(record), indent=1, allow_nan=False) + "\n").encode())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Makes a file, or replaces it, so that it is whole whenever somebody looks, and stays.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write: {error.strerror}", path=str(path)) from None

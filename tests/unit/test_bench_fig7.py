@@ -1,0 +1,101 @@
+"""Figure 7 of the report in miniature."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plinius.bench import fig7, fig7_sgx, methods, paper, private_memory
+from plinius.bench.clock import Turns
+from plinius.bench.experiment import Plan
+from plinius.errors import PliniusError
+from plinius.mirror import Mirror
+
+SMALL = replace(fig7.EXPERIMENT, sizes_mb=(0.5, 2), turns=Turns(seconds=0.001, at_least=2, at_most=2))
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(quick=True, memory=tmp_path, disk=tmp_path, data=None, tell=lambda _: None)
+
+
+def test_it_measures_both_ways_and_draws(plan: Plan, tmp_path: Path) -> None:
+    result = json.loads(json.dumps(SMALL.measure(plan)))
+    SMALL.draw(result, tmp_path / "fig7.png")
+    assert (tmp_path / "fig7.png").read_bytes().startswith(b"\x89PNG")
+    rows = SMALL.rows(result)
+    for size in ("0.5", "2"):
+        for what, said in (("save", "3.2x (abstract)"), ("restore", "3.7x (abstract)")):
+            found = [row for row in rows if row.what.startswith(f"{what} of {size} MB, times as fast")]
+            assert [row.paper for row in found] == [said]
+    assert len(result["shares"]) == 8
+    assert all(0 < share["crypto"] <= 1 for share in result["shares"])
+    assert len([row for row in rows if "a model, not measured" in row.what]) == 2
+    assert any(row.paper == "78 MB (Fig. 7)" for row in rows)
+    assert "as fast as an encrypted file" in SMALL.meaning(result)
+
+
+def test_a_slow_encryption_is_seen_in_the_shares(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def __init__(self, aead: Any) -> None:
+            self._aead = aead
+
+        def encrypt(self, *arguments: Any) -> bytes:
+            time.sleep(0.1)
+            sealed: bytes = self._aead.encrypt(*arguments)
+            return sealed
+
+        def decrypt(self, *arguments: Any) -> bytes:
+            opened: bytes = self._aead.decrypt(*arguments)
+            return opened
+
+    real = methods.AESGCM
+    monkeypatch.setattr(methods, "AESGCM", lambda key: Slow(real(key)))
+    result = replace(SMALL, sizes_mb=(0.5,)).measure(plan)
+    share = {share["what"]: share["crypto"] for share in result["shares"] if share["system"] == "AES-GCM"}
+    assert share["save"] > 0.8
+
+
+def test_private_memory_beyond_the_model_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that copies its model has that copy; ours has not."""
+    assert private_memory.beyond_model_bytes("plinius", 20, tmp_path) < 8 << 20
+    save = Mirror.save
+
+    def copying(self: Mirror, step: int) -> None:
+        copy = bytearray(64 << 20)
+        time.sleep(0.05)
+        save(self, step)
+        assert copy
+
+    monkeypatch.setattr(Mirror, "save", copying)
+    (tmp_path / "again").mkdir()
+    from plinius.bench.tensors import transformer  # noqa: PLC0415
+
+    run = private_memory._mirror(transformer(1 << 20), tmp_path / "again" / "pool")
+    before = private_memory._private_bytes()
+    with private_memory._peak() as peak:
+        run()
+    assert peak[0] - before > 60 << 20
+
+
+def test_a_failed_measurement_of_memory_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PliniusError, match="private memory failed"):
+        private_memory.beyond_model_bytes("plinius", 1, tmp_path / "missing")
+
+
+def test_the_model_of_sgx_adds_paging_only_beyond_the_epc() -> None:
+    epc = round(paper.number("fig7.usable_epc").value * 10**6)
+    within, over = fig7_sgx.modelled([(93, epc - 4096, 4096), (94, epc, 4096)], threads=2)
+    assert (within.least_paging_s, within.most_paging_s) == (0, 0)
+    assert (
+        within.transitions_s
+        == over.transitions_s
+        == pytest.approx(4 * paper.number("fig7.transition").value / fig7_sgx.cycles_per_s(), rel=0.5)
+    )
+    # One page too many: one is missing at least, all at most.
+    assert over.most_paging_s / over.least_paging_s == pytest.approx((epc + 4096) / 4096)
+    assert over.least_paging_s > 2 * paper.number("fig7.transition").value / 1e10
