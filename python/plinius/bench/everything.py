@@ -18,7 +18,6 @@ from plinius.bench.fig6 import SwapsPerSecond
 from plinius.bench.machine import Machine, this_machine
 from plinius.bench.peers import Peer
 from plinius.bench.records import Record, Settings
-from plinius.bench.tables import busy
 from plinius.errors import PliniusError
 
 Load = Callable[[str], Experiment]
@@ -146,6 +145,12 @@ class Run:
                     meaning=experiment.meaning(record.result),
                     rows=experiment.rows(record.result),
                     image=(self.folder / f"{name}.png").read_bytes(),
-                    warning=busy(record.load, record.machine.cores) or "",
+                    warning=_warning(record),
                     measured=f"{record.measured_at}, in {record.took_s:,.0f} s",
                 )
+
+
+def _warning(record: Record) -> str:
+    if record.load <= record.machine.cores:
+        return ""
+    return f"The machine was busy (load {record.load:.1f} on {record.machine.cores} cores): times are noisy."

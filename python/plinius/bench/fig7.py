@@ -118,7 +118,13 @@ class SaveAndRestore:
     def rows(self, result: Result) -> list[Row]:
         """Speed-ups, Table I, time per byte, memory, and what SGX would add."""
         found = _found(result)
-        return [*_speed_rows(found), *_share_rows(found), *_memory_rows(found), *_sgx_rows(found)]
+        return [
+            *_summary_rows(found),
+            *_speed_rows(found),
+            *_share_rows(found),
+            *_memory_rows(found),
+            *_sgx_rows(found),
+        ]
 
     def meaning(self, result: Result) -> str:
         """How many times faster."""
@@ -175,12 +181,26 @@ def _beyond(plan: Plan, system: str, size_mb: float) -> Beyond:
         return Beyond(system, size_mb, private_memory.beyond_model_bytes(system, size_mb, folder))
 
 
+def _summary_rows(found: Found) -> list[Row]:
+    files = _papers(found.files())
+    sizes = f"{min(one.size_mb for one in files):g} to {max(one.size_mb for one in files):g} MB"
+    rows = []
+    for what in (SAVE, RESTORE):
+        ratios = [getattr(one, f"{what}_ratio").median for one in files]
+        papers = str(paper.number(f"fig7.{what}_speedup"))
+        named = f"{what} of {sizes}, times as fast as the encrypted file"
+        rows.append(Row(named, f"{min(ratios):.1f} to {max(ratios):.1f}", papers))
+    needed = [one.private_bytes for one in found.beyond if one.system == OURS and one.size_mb <= _PAPERS_LARGEST_MB]
+    fits_mb = paper.number("fig7.usable_epc").value - max(needed, default=found.beyond[0].private_bytes) / MEGABYTE
+    papers = str(paper.number("fig7.largest_model_in_epc"))
+    return [*rows, Row("largest model that would fit the usable EPC (computed)", f"{fits_mb:.1f} MB", papers)]
+
+
 def _speed_rows(found: Found) -> list[Row]:
     rows = []
     for one in found.files():
         for what, ratio in ((SAVE, one.save_ratio), (RESTORE, one.restore_ratio)):
-            said = str(paper.number(f"fig7.{what}_speedup")) if one.size_mb <= _PAPERS_LARGEST_MB else ""
-            rows.append(Row(f"{what} of {one.size_mb:g} MB, times as fast as the encrypted file", ratio.text(1), said))
+            rows.append(Row(f"{what} of {one.size_mb:g} MB, times as fast as the encrypted file", ratio.text(1)))
     return rows + [
         Row(f"{what} of {our.size_mb:g} MB, time per byte", f"{_ns_per_byte(our):.3f} ns")
         for what in (SAVE, RESTORE)
@@ -200,21 +220,12 @@ def _share_rows(found: Found) -> list[Row]:
 
 
 def _memory_rows(found: Found) -> list[Row]:
-    rows = [
+    return [
         Row(
             f"private memory beyond a model of {one.size_mb:g} MB, {one.system}",
             f"{one.private_bytes / MEGABYTE:.2f} MB",
         )
         for one in found.beyond
-    ]
-    needed = [one.private_bytes for one in found.beyond if one.system == OURS and one.size_mb <= _PAPERS_LARGEST_MB]
-    fits_mb = paper.number("fig7.usable_epc").value - max(needed) / MEGABYTE
-    papers = paper.number("fig7.largest_model_in_epc")
-    return [
-        *rows,
-        Row(
-            "largest model that would fit the usable EPC with that memory (computed)", f"{fits_mb:.1f} MB", str(papers)
-        ),
     ]
 
 

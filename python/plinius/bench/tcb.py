@@ -75,6 +75,7 @@ CRATES: Final = {
 }
 """The same for the crates."""
 _BENCH: Final = "bench"
+_SHOWN: Final = 8
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ class TrustedComputingBase:
             Row("the owner's lines, in neither", f"{found.lines(Side.OWNER):,}"),
             Row("tools that no release has, in neither", f"{found.lines(Side.TOOL):,}"),
         ]
-        rows += [Row(f"{part.name} ({part.side}: {part.why})", f"{part.lines:,} lines") for part in found.parts]
-        return [*rows, *_loaded_rows(found)]
+        parts = [Row(f"{part.name} ({part.side}: {part.why})", f"{part.lines:,} lines") for part in found.parts]
+        return [*rows, *_loaded_rows(found), *parts]
 
     def meaning(self, result: Result) -> str:
         """The share, and that it is the smaller part of the truth."""
@@ -215,13 +216,13 @@ def _source(module: str) -> str:
 
 def _loaded_rows(found: Found) -> list[Row]:
     loaded = found.loaded
-    most = sorted(loaded.modules.items(), key=lambda item: -item[1])[:8]
-    largest = sorted(loaded.objects.items(), key=lambda item: -item[1])[:8]
+    most = sorted(loaded.modules.items(), key=lambda item: -item[1])[:_SHOWN]
+    largest = sorted(loaded.objects.items(), key=lambda item: -item[1])[:_SHOWN]
     return [
         Row("shared objects that the trusted process loads", f"{len(loaded.objects)}, {loaded.megabytes:,.0f} MB"),
-        *(Row(f"shared object {name}", f"{size / 1e6:,.1f} MB") for name, size in largest),
-        Row("our own Python lines that it loads", f"{found.loaded_lines:,}"),
         Row("Python modules that it loads", f"{sum(loaded.modules.values()):,}"),
+        Row("our own Python lines that it loads", f"{found.loaded_lines:,}"),
+        *(Row(f"shared object {name}", f"{size / 1e6:,.1f} MB") for name, size in largest),
         *(Row(f"Python modules of {name}", f"{count:,}") for name, count in most),
     ]
 
