@@ -119,12 +119,11 @@ def step(number: int, durable: int) -> Step:
 
 def test_what_is_useful_is_what_the_last_life_stands_at() -> None:
     first, last = Life(0, 0, [step(1, 0), step(2, 2), step(3, 2)]), Life(5, 2, [step(3, 2)])
-    assert (Lived([first, last], False).useful, Lived([first, last], False).executed) == (3, 4)
-    assert Lived([first, Life(5)], False).useful == Lived([first, Life(5)], False).durable == 2
-    assert Lived([first, Life(5)], True).useful == 0
-    assert Lived([first], False).restart_s() == 0.5
-    assert Lived([first], False).save_s() == 0.1
-    assert (Lived([], False).useful, Lived([], False).restart_s()) == (0, None)
+    assert (Lived([first, last]).useful, Lived([first, last]).executed) == (3, 4)
+    assert Lived([first, Life(5)]).useful == Lived([first, Life(5)]).durable == 2
+    assert Lived([first]).restart_s() == 0.5
+    assert Lived([first]).save_s() == 0.1
+    assert (Lived([]).useful, Lived([]).restart_s()) == (0, None)
 
 
 def test_a_training_that_fails_by_itself_is_an_error(folder: Path) -> None:

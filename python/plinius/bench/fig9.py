@@ -57,10 +57,10 @@ class CrashAndResume:
             with ThreadPoolExecutor(3) as threads:
                 alone = threads.submit(train, job.run(folder / "alone"), size.steps)
                 mirrored = threads.submit(train, job.run(folder / "mirrored"), size.steps, _victims(kills))
-                # The only save is that of the last step.
+                # The only save is that of the last step: each start before it begins anew.
                 saved_last = job.run(folder / "without", every=size.steps)
                 own = [after - before for before, after in zip([0, *kills], kills, strict=False)]
-                without = threads.submit(train, saved_last, size.steps, _victims(own), afresh=True)
+                without = threads.submit(train, saved_last, size.steps, _victims(own))
                 records = {"alone": alone.result(), "mirrored": mirrored.result(), "without": without.result()}
         return {
             "layers": LAYERS,

@@ -61,12 +61,10 @@ class Way:
     Attributes:
         name: In words.
         job: What is started.
-        afresh: The pool is removed before each start: each begins anew.
     """
 
     name: str
     job: Job
-    afresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,9 @@ class Lived:
 
     Attributes:
         lives: All of them.
-        afresh: Whether each began anew.
     """
 
     lives: Sequence[Life]
-    afresh: bool
 
     @property
     def steps(self) -> list[Step]:
@@ -101,7 +97,7 @@ class Lived:
     @property
     def durable(self) -> int:
         """The step that a kill now would leave."""
-        return 0 if self.afresh or not self.steps else self.steps[-1].durable_step
+        return self.steps[-1].durable_step if self.steps else 0
 
     def restart_s(self) -> float | None:
         """Median time from a start to the beginning of the first step; None if no step was ever made."""
@@ -177,7 +173,7 @@ class _Stage:
 
     def play(self, way: Way) -> Lived:
         """All lives of one way."""
-        return Lived([self._life(way, span) for span in self._timetable if self._come(span.begins_s)], way.afresh)
+        return Lived([self._life(way, span) for span in self._timetable if self._come(span.begins_s)])
 
     def abandon(self) -> None:
         """Ends all trainings soon."""
@@ -191,8 +187,6 @@ class _Stage:
         return not self._over.wait(max(0, moment_s - self._now_s()))
 
     def _life(self, way: Way, span: Span) -> Life:
-        if way.afresh:
-            way.job.pool.unlink(missing_ok=True)
         life = Life(self._now_s())
         with way.job.start(_STEPS) as host:
             killer = threading.Thread(target=self._kill_at, args=(host, span.ends_s))

@@ -85,8 +85,6 @@ def train(
     job: Job,
     steps: int,
     kill_at: Sequence[tuple[int, str]] = (),
-    *,
-    afresh: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Record:
     """Trains to the end. At each step of `kill_at` enclave, host or both are killed (SIGKILL).
@@ -97,7 +95,6 @@ def train(
         job: What is trained.
         steps: Where it ends.
         kill_at: Steps, as the training counts them, and who is killed.
-        afresh: The pool is removed before each start: each begins anew.
         progress: Called with each step.
 
     Raises:
@@ -105,11 +102,8 @@ def train(
     """
     record = Record()
     waiting = list(kill_at)
-    killed = True
-    while killed:
-        if afresh:
-            job.pool.unlink(missing_ok=True)
-        killed = _one_life(job, steps, record, waiting.pop(0) if waiting else None, progress)
+    while _one_life(job, steps, record, waiting.pop(0) if waiting else None, progress):
+        pass
     return record
 
 

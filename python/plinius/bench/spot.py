@@ -68,7 +68,7 @@ def measure(trace: Trace, factor: float | None, places: Places, tell: Callable[[
                 f"checkpoint on the disk every {CHECKPOINT_EVERY} steps",
                 job.run(disk / "checkpoint", every=CHECKPOINT_EVERY),
             ),
-            NOTHING: Way("neither: each start begins anew", job.run(memory / "none", every=_NEVER), afresh=True),
+            NOTHING: Way("neither: each start begins anew", job.run(memory / "none", every=_NEVER)),
         }
         if factor is None:
             shortest_s = min(ends_s - begins_s for begins_s, ends_s in trace.lives)
@@ -82,7 +82,7 @@ def measure(trace: Trace, factor: float | None, places: Places, tell: Callable[[
     training_s = [seconds for one in lived.values() for seconds in one.training_s()]
     if not training_s:
         raise PliniusError(f"no start had time for a step: compress the trace less (a factor below {factor:.0f})")
-    step_s = statistics.median(training_s)
+    step_s = statistics.fmean(training_s)  # its share of the time is asked for, not what is usual
     return {
         "trace": trace.name,
         "trace_s": trace.seconds,
