@@ -150,7 +150,7 @@ def test_the_mirrored_training_loses_least(stand_in: None, folder: Path, tmp_pat
 
 def test_a_start_is_measured_and_leaves_nothing(stand_in: None, folder: Path) -> None:
     ways = [lives.Way("a", SmallJob(folder, "none").run(folder / f"pool{number}")) for number in range(2)]
-    assert 0 < lives.start_s(ways) < 30
+    assert 0 < lives.start_s(ways) <= 8
     assert list(folder.iterdir()) == []
 
 
