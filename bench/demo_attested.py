@@ -41,7 +41,7 @@ class Desk:
     def broker(self) -> subprocess.Popen[str]:
         """Starts the broker, and returns when it listens."""
         options = ["--jobs", self.folder / "jobs", "--identity", self.identity, "--state", self.folder / "state"]
-        command = [PLINIUS, "broker", *options, "--listen", ADDRESS]
+        command = [*PLINIUS, "broker", *options, "--listen", ADDRESS]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout
         say(process.stdout.readline())
@@ -69,7 +69,7 @@ class Machine:
     def host(self, pool: Path) -> subprocess.Popen[str]:
         """Starts the host."""
         named = ["--broker", ADDRESS, "--broker-cert", self.certificate, "--job", JOB]
-        command = [PLINIUS, "host", *named, "--pool", pool, "--data", self.data, "--restarts", "0", "--json"]
+        command = [*PLINIUS, "host", *named, "--pool", pool, "--data", self.data, "--restarts", "0", "--json"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def run_until(self, pool: Path, step: int) -> tuple[subprocess.Popen[str], int]:

@@ -12,7 +12,7 @@ import pytest
 from jobs import CFG, Job, idx_bytes, must, pictures
 from plinius.enclave import main as enclave
 
-pytest_plugins = ["inside", "tpms"]
+pytest_plugins = ["inside", "stand_ins", "tpms"]
 
 _EMULATED_PM = Path("/dev/shm")  # noqa: S108 (every test makes a folder of its own there)
 RECORDS = 256

@@ -232,6 +232,54 @@ def everything(
     sys.stdout.write(f"the report: {Path(output) / 'index.html'}\n")
 
 
+@app.command
+def spot(
+    *,
+    trace: str,
+    bid: Annotated[float, Parameter(validator=Number(gt=0))] | None = None,
+    factor: Annotated[float, Parameter(validator=Number(gt=0))] | None = None,
+    pool: str = "/dev/shm",  # noqa: S108 (a folder is made there)
+    disk: str = ".",
+    data: str | None = None,
+    output: str | None = None,
+    json: Json = False,
+) -> None:
+    """Train on a spot instance as a trace says: really killed and started, the trace's time compressed (figure 10).
+
+    Mirrored after each step, with checkpoints on the disk, and with neither, side by side: loss, goodput and cost.
+
+    Args:
+        trace: JSON of ticks with the instances that were available (metadata.gap_seconds, data), or the price history
+            of one market from `aws ec2 describe-spot-price-history`, as JSON or as text with tabs.
+        bid: What is paid at most, in dollars an hour; a price history needs it.
+        factor: Play the whole trace, so many times as fast. Without it, a part with 3 preemptions is played, so fast
+            that its shortest life has time for two starts.
+        pool: A folder for the mirrored pool, on PM.
+        disk: A folder for the checkpoint.
+        data: A folder with MNIST in mnist/; without it, pictures are made.
+        output: A folder for spot.json and spot.png.
+        json: Print JSON for machines.
+    """
+    from plinius.bench import fig10, spot_plot
+    from plinius.bench import spot as spots
+    from plinius.bench.trace import read
+
+    whole = read(trace, bid)
+    if output is not None:
+        from plinius.bench.plot import check_can_plot
+
+        check_can_plot()
+        _make_folder(output)
+    played = whole if factor is not None else whole.part(fig10.PREEMPTIONS)
+    places = spots.Places(Path(pool), Path(disk), None if data is None else Path(data))
+    result = spots.measure(played, factor, places, Console(stderr=True, soft_wrap=True).print)
+    facts = json_module.dumps(result)
+    if output is not None:
+        (Path(output) / "spot.json").write_text(facts + "\n")
+        spot_plot.draw(result, Path(output) / "spot.png")
+    sys.stdout.write((facts if json else spots.explain(result)) + "\n")
+
+
 def _prepare(output: str | None) -> None:
     """Checks what is needed, before anything is measured."""
     from plinius.bench.passive import wait_passively
