@@ -95,6 +95,8 @@ def test_it_counts_draws_and_nothing_that_the_trusted_process_loads_is_called_un
     tcb.EXPERIMENT.draw(result, tmp_path / "tcb.png")
     assert (tmp_path / "tcb.png").read_bytes().startswith(b"\x89PNG")
     rows = {row.what: row for row in tcb.EXPERIMENT.rows(result)}
+    names = {part["name"] for part in result["parts"]}
+    assert ("crates/pm" in names) == result["crates"] == (source_tree() is not None)
     lines = {side: sum(part["lines"] for part in result["parts"] if part["side"] == side) for side in Side}
     assert rows["our own trusted lines"].ours == f"{lines[Side.TRUSTED]:,}"
     assert rows["our own trusted lines"].paper.startswith("15,900 lines")
@@ -108,3 +110,6 @@ def test_every_crate_is_on_a_side() -> None:
     root = source_tree()
     assert root is not None
     assert {path.parent.name for path in (root / "crates").glob("*/Cargo.toml")} == set(tcb.CRATES)
+    counted = {part.name: part.lines for part in tcb._crate_parts(root / "crates")}
+    assert counted.keys() == {f"crates/{name}" for name in tcb.CRATES}
+    assert all(counted.values())

@@ -27,6 +27,8 @@ _QUICK_SIZES_MB: Final = (10, 40, 100)
 # The paper's figure ends here, and so do the sizes whose speed-ups are held against its.
 _PAPERS_LARGEST_MB: Final = 100
 _TURNS: Final = Turns(seconds=12, at_least=3, at_most=30)
+# A round of the largest takes a good part of a minute on 2 cores; ours is measured three times in each.
+_LARGE_TURNS: Final = Turns(seconds=12, at_least=2, at_most=30)
 _QUICK_TURNS: Final = Turns(seconds=4, at_least=2, at_most=10)
 
 
@@ -91,17 +93,16 @@ class SaveAndRestore:
     def measure(self, plan: Plan) -> Result:
         """Measures all sizes, one after the other."""
         sizes = self.sizes_mb or (_QUICK_SIZES_MB if plan.quick else _SIZES_MB)
-        turns = self.turns or (_QUICK_TURNS if plan.quick else _TURNS)
         measured, shares, beyond = [], [], []
         for size_mb in sizes:
             plan.tell(f"fig7: {size_mb:g} MB")
-            divided = _Divided()
+            divided, turns = _Divided(), self._turns(plan, size_mb)
             work = mirror.Plan(str(plan.memory), str(plan.disk), turns, [size_mb], lambda: [divided], [DISK])  # noqa: B023
             one = mirror.measure(work)[0]
             measured.append(one)
             shares += divided.shares(one)
             beyond += [_beyond(plan, system, size_mb) for system in (OURS, FILE)]
-        report = summarize(mirror.Plan(str(plan.memory), str(plan.disk), turns, sizes), measured)
+        report = summarize(work, measured)
         shares += [Share(OURS, one.what, one.size_mb, min(1, one.crypto_s / one.seconds)) for one in report.bounded]
         ours_beyond = [one.private_bytes for one in beyond if one.system == OURS]
         states = [(one.size_mb, one.state_bytes, more) for one, more in zip(measured, ours_beyond, strict=True)]
@@ -138,6 +139,13 @@ class SaveAndRestore:
             f"as fast as an encrypted file on the disk, and a byte of the largest model takes "
             f"{slower:.2f} times what a byte of the smallest does."
         )
+
+    def _turns(self, plan: Plan, size_mb: float) -> Turns:
+        if self.turns is not None:
+            return self.turns
+        if plan.quick:
+            return _QUICK_TURNS
+        return _TURNS if size_mb <= _PAPERS_LARGEST_MB else _LARGE_TURNS
 
 
 class _Divided(Method):
