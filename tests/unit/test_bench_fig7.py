@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plinius.bench import fig7, fig7_sgx, methods, paper, private_memory
+from plinius.bench import fig7, methods, private_memory
 from plinius.bench.clock import Turns
 from plinius.bench.experiment import Plan
 from plinius.errors import PliniusError
@@ -34,7 +34,6 @@ def test_it_measures_both_ways_and_draws(plan: Plan, tmp_path: Path) -> None:
             assert any(row.what.startswith(f"{what} of {size} MB, times as fast") for row in rows)
     assert len(result["shares"]) == 8
     assert all(0 < share["crypto"] <= 1 for share in result["shares"])
-    assert len([row for row in rows if "a model, not measured" in row.what]) == 2
     assert any(row.paper == "78 MB (Fig. 7)" for row in rows)
     assert "as fast as an encrypted file" in SMALL.meaning(result)
 
@@ -85,17 +84,3 @@ def test_private_memory_beyond_the_model_is_seen(tmp_path: Path, monkeypatch: py
 def test_a_failed_measurement_of_memory_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PliniusError, match="private memory failed"):
         private_memory.beyond_model_bytes("plinius", 1, tmp_path / "missing")
-
-
-def test_the_model_of_sgx_adds_paging_only_beyond_the_epc() -> None:
-    epc = round(paper.number("fig7.usable_epc").value * 10**6)
-    within, over = fig7_sgx.modelled([(93, epc - 4096, 4096), (94, epc, 4096)], threads=2)
-    assert (within.least_paging_s, within.most_paging_s) == (0, 0)
-    assert (
-        within.transitions_s
-        == over.transitions_s
-        == pytest.approx(4 * paper.number("fig7.transition").value / fig7_sgx.cycles_per_s(), rel=0.5)
-    )
-    # One page too many: one is missing at least, all at most.
-    assert over.most_paging_s / over.least_paging_s == pytest.approx((epc + 4096) / 4096)
-    assert over.least_paging_s > 2 * paper.number("fig7.transition").value / 1e10

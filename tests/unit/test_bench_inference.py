@@ -54,7 +54,9 @@ def test_a_model_is_trained_and_classifies(plan: Plan, tmp_path: Path) -> None:
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     accuracy, *_ = TINY.rows(result)
     assert accuracy.ours == f"{result['accuracy'] * 100:.2f} %"
-    assert "not to be compared" in accuracy.paper
+    assert "other pictures and another network here, so not to be compared" in accuracy.paper
+    alike, *_ = TINY.rows({**result, "real": True, "papers_network": True})
+    assert "compared" not in alike.paper
     assert "no MNIST here" in TINY.meaning(result)
     assert not list(plan.memory.iterdir())
 
@@ -87,5 +89,6 @@ def test_the_network_is_the_papers_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "cfg").mkdir()
     (tmp_path / "cfg" / "plinius-mnist.cfg").write_text(CFG.replace("max_batches=", "max_batches = "))
     assert network(tmp_path).name == "plinius-mnist.cfg"
+    assert (network(tmp_path).papers, ours.papers) == (True, False)
     assert network(tmp_path, 7).config.net.max_batches == 7
     assert network(None, 7).config.net.max_batches == 7

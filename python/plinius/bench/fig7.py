@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from plinius.bench import fig7_sgx, mirror, paper, private_memory
+from plinius.bench import mirror, paper, private_memory
 from plinius.bench.clock import Turns
 from plinius.bench.experiment import Plan, Result, Row
-from plinius.bench.fig7_sgx import Modelled
 from plinius.bench.folders import new_folder
 from plinius.bench.methods import Method, encrypted_file
 from plinius.bench.mirror import DISK, MEGABYTE, RESTORE, SAVE, Measured
@@ -65,7 +64,6 @@ class Found:
     report: Report
     shares: list[Share]
     beyond: list[Beyond]
-    modelled: list[Modelled]
 
     def ours(self, what: str) -> list[Bounded]:
         """Our saves or restores."""
@@ -104,27 +102,23 @@ class SaveAndRestore:
             beyond += [_beyond(plan, system, size_mb) for system in (OURS, FILE)]
         report = summarize(work, measured)
         shares += [Share(OURS, one.what, one.size_mb, min(1, one.crypto_s / one.seconds)) for one in report.bounded]
-        ours_beyond = [one.private_bytes for one in beyond if one.system == OURS]
-        states = [(one.size_mb, one.state_bytes, more) for one, more in zip(measured, ours_beyond, strict=True)]
-        found = Found(report, shares, beyond, fig7_sgx.modelled(states, report.threads))
-        result: Result = msgspec.to_builtins(asdict(found))
+        result: Result = msgspec.to_builtins(asdict(Found(report, shares, beyond)))
         return result
 
     def draw(self, result: Result, path: Path) -> None:
-        """Draws seconds, time per byte with the model of SGX beside it, and shares."""
+        """Draws seconds, time per byte, and shares."""
         from plinius.bench.fig7_plot import plot  # noqa: PLC0415 (it needs matplotlib)
 
         plot(_found(result), path)
 
     def rows(self, result: Result) -> list[Row]:
-        """Speed-ups, Table I, time per byte, memory, and what SGX would add."""
+        """Speed-ups, Table I, time per byte, memory; what SGX would add, `plinius.bench.sgxmodel` says."""
         found = _found(result)
         return [
             *_summary_rows(found),
             *_speed_rows(found),
             *_share_rows(found),
             *_memory_rows(found),
-            *_sgx_rows(found),
         ]
 
     def meaning(self, result: Result) -> str:
@@ -234,19 +228,6 @@ def _memory_rows(found: Found) -> list[Row]:
             f"{one.private_bytes / MEGABYTE:.2f} MB",
         )
         for one in found.beyond
-    ]
-
-
-def _sgx_rows(found: Found) -> list[Row]:
-    used = f"model of {paper.number('fig7.transition')} and {paper.number('fig7.usable_epc')}"
-    return [
-        Row(
-            f"SGX would add to a save of {one.size_mb:g} MB (a model, not measured)",
-            f"{one.transitions_s * 1e3:.3f} ms of transitions, "
-            f"{one.least_paging_s * 1e3:,.0f} to {one.most_paging_s * 1e3:,.0f} ms of paging",
-            used,
-        )
-        for one in found.modelled
     ]
 
 

@@ -39,11 +39,6 @@ def _draw_per_byte(axes: Any, found: Found, what: str) -> None:
     ours = found.ours(what)
     sizes = [one.size_mb for one in ours]
     axes.plot(sizes, [one.seconds / one.state_bytes * 1e9 for one in ours], marker="o", label="measured")
-    added = list(zip(ours, found.modelled, strict=True))
-    low = [(one.seconds + more.transitions_s + more.least_paging_s) / one.state_bytes * 1e9 for one, more in added]
-    high = [(one.seconds + more.transitions_s + more.most_paging_s) / one.state_bytes * 1e9 for one, more in added]
-    look: dict[str, Any] = {"color": "grey", "alpha": 0.45, "linewidth": 7}
-    axes.vlines(sizes, low, high, label="with a model of SGX's paging, not measured", **look)
     axes.set_ylabel("ns a byte")
     axes.set_ylim(bottom=0)
     _finish(axes, sizes)

@@ -15,6 +15,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
+from plinius.bench import paper
 from plinius.bench.experiment import Plan, Result, Row
 from plinius.bench.folders import new_folder
 from plinius.bench.runs import Record, train
@@ -104,7 +105,9 @@ class CrashAndResume:
         lost = sum(max(0, d - r) for d, r in zip(result["durable"], result["resumed"], strict=False))
         equal = "equal in every bit" if result["equal"] else "DIFFERENT"
         return [
-            Row("kills (SIGKILL) at random moments", f"{result['kills']} in {result['steps']} steps"),
+            Row("kills (SIGKILL) at random moments", str(result["kills"]), str(paper.number("fig9.kills"))),
+            Row("steps", str(result["steps"]), str(paper.number("fig9.steps"))),
+            Row("layers with LReLU and convolution", str(result["layers"]), str(paper.number("fig9.layers"))),
             Row("steps made again, with mirroring", str(again["mirrored"]), "the curve goes on (Fig. 9)"),
             Row("durable steps lost, with mirroring", str(lost)),
             Row("steps made again, without", str(again["without"]), "the curve begins anew (Fig. 9)"),

@@ -81,11 +81,13 @@ class Network(NamedTuple):
         name: For people.
         cfg: Its text, as bytes.
         config: What it says.
+        papers: It is the paper's network for MNIST.
     """
 
     name: str
     cfg: bytes
     config: Config
+    papers: bool
 
 
 class Pictures(NamedTuple):
@@ -115,13 +117,14 @@ def network(data: Path | None, steps: int | None = None) -> Network:
         ConfigError: The cfg is none.
     """
     file = data / _MNIST_CFG if data else None
-    if file is not None and file.is_file():
+    papers = file is not None and file.is_file()
+    if file is not None and papers:
         name, text = file.name, file.read_bytes()
     else:
         name, text = "the network of examples/fashion.cfg", FASHION_CFG.encode()
     if steps is not None:
         text = re.sub(rb"max_batches *= *\d+", b"max_batches=%d" % steps, text)
-    return Network(name, text, parse(text, name))
+    return Network(name, text, parse(text, name), papers)
 
 
 def pictures(data: Path | None, part: str, count: int) -> Pictures:
