@@ -44,7 +44,7 @@ def test_a_slow_encryption_is_seen_in_the_shares(plan: Plan, monkeypatch: pytest
             self._aead = aead
 
         def encrypt(self, *arguments: Any) -> bytes:
-            time.sleep(0.1)
+            time.sleep(0.002)
             sealed: bytes = self._aead.encrypt(*arguments)
             return sealed
 

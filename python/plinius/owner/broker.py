@@ -54,6 +54,7 @@ SESSION_BYTES: Final = 16
 NONCE_BYTES: Final = 32
 SECRET_BYTES: Final = 32
 _NS: Final = 1_000_000_000
+_SHOWN: Final = 100
 _MAX_REASON: Final = 1000
 """Characters of a refusal's reason in the audit log: evidence may bring the words of its own refusal."""
 
@@ -114,7 +115,8 @@ class Broker:
     def _manifest(self, request: ManifestRequest) -> Manifest:
         job = self._jobs.get(request.job)
         if job is None:
-            raise ProvisioningError(f"this broker has no job {request.job!r}; a new one is seen when the broker starts")
+            named = f"{request.job[:_SHOWN]!r}"  # the answer to a giant must not be one
+            raise ProvisioningError(f"this broker has no job {named}; a new one is seen when the broker starts")
         return Manifest(job.signed)
 
     def _challenge(self, request: KeyRequest) -> Challenge:
