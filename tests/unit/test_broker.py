@@ -8,10 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from brokers import POLICY, Desk, DirectAnchor, Enclave, head
+from brokers import POLICY, Desk, DirectAnchor, Enclave, head, job_manifest, policy, sign
+from plinius.attest.manifest import digest, parse
 from plinius.attest.session import Confirm, Denied, Done
 from plinius.errors import EvidenceError
+from plinius.owner.broker import Broker, Job
 from plinius.owner.policy import Freshness
+from plinius.owner.verifiers import Endorsements
 from plinius.wire import Challenge, KeyRelease, Manifest, ManifestRequest, Refusal, Sealed
 
 
@@ -240,3 +243,22 @@ class TestEveryFieldOfFreshness:
 def reason_of(answer: object) -> str:
     assert isinstance(answer, Refusal | Denied)
     return answer.reason
+
+
+def test_two_jobs_have_each_its_own_key_policy_and_head(desk: Desk, tmp_path: Path) -> None:
+    """One broker, one store; the second job keeps no freshness record."""
+    other = Desk(tmp_path / "unused.sqlite", identity=desk.identity)
+    content = sign(desk.identity, job_manifest(desk.identity, job="other", job_id=b"o" * 16))
+    text = POLICY.replace('anchor = "broker"', 'anchor = "none"')
+    other.job = Job(parse(content), content, digest(content), policy(text), other.key, Endorsements())
+    both = Broker(desk.identity, {"job": desk.job, "other": other.job}, desk.store, lambda: desk.now_ns)
+    desk.broker = other.broker = both
+    assert both.answer(ManifestRequest("other")) == Manifest(content)
+    one, two = Enclave(desk).confirmed(), Enclave(other).confirmed()
+    assert one.grant is not None
+    assert two.grant is not None
+    assert (one.grant.key.id, two.grant.key.id) == (desk.key.id, other.key.id)
+    assert one.advance(None, head(1)) == Done()
+    assert error_of(two.advance(None, head(1))) == "PolicyError"
+    assert [desk.store.head(job.manifest.job_id) for job in (desk.job, other.job)] == [head(1), None]
+    assert {entry.job for entry in desk.store.audit()} == {"job", "other"}
