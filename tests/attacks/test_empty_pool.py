@@ -9,16 +9,6 @@ from brokers import Desk, life, lived
 from plinius.errors import RollbackError
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
-
-
-@pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
 def test_an_empty_pool_is_refused_once_anything_was_anchored(desk: Desk, path: Path) -> None:
     lived(desk, path, 1)
     with pytest.raises(RollbackError, match="holds nothing of this job"), life(desk, path.with_suffix(".new"), 1):

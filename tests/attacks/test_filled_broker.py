@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +19,6 @@ from plinius.owner.broker import Broker, Job
 from plinius.owner.store import ENDED, RELEASED, Store
 from plinius.owner.verifiers import Endorsements
 from plinius.wire import Challenge, Evidence, KeyRelease, Refusal
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
 
 
 @pytest.mark.parametrize("tee", ["x" * 1_000_000, "tpm2] 7 job: released: tpm2, session 00 [", "", "Simulated"])

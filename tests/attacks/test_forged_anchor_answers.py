@@ -8,7 +8,6 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from brokers import Desk, Enclave, head
@@ -16,11 +15,6 @@ from plinius.attest.session import Confirm, Denied, Done, Session
 from plinius.enclave.anchoring import BrokerAnchor
 from plinius.errors import EnclaveError, EvidenceError, PliniusError, RollbackError
 from plinius.wire import Challenge, Channel, FromEnclave, KeyRelease, Message, Refusal, Sealed, Stop
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
 
 
 class Asking:

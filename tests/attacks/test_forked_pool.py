@@ -10,16 +10,6 @@ from brokers import Desk, life, lived
 from plinius.errors import RollbackError
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
-
-
-@pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
 def test_the_copy_that_was_started_later_goes_on_and_the_other_is_fenced_off(desk: Desk, path: Path) -> None:
     with life(desk, path, 2) as first:
         copy = Path(shutil.copy(path, path.with_suffix(".copy")))

@@ -25,11 +25,6 @@ from plinius.wire import Channel, FromBroker, Manifest, ManifestRequest, Refusal
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
-
-
-@pytest.fixture
 def listening(desk: Desk, tmp_path: Path) -> Iterator[Service]:
     listening = Service(desk.broker, Endpoint("127.0.0.1", 0, tls=False), tmp_path)
     thread = threading.Thread(target=listening.serve)

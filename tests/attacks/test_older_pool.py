@@ -10,16 +10,6 @@ from brokers import POLICY, Desk, life, lived
 from plinius.errors import PolicyError, RollbackError
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
-
-
-@pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
 def test_every_older_copy_is_refused_and_the_newest_goes_on(desk: Desk, path: Path) -> None:
     copies = []
     for step in (1, 2, 3, 5, 8):

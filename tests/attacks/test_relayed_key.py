@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,11 +23,6 @@ from plinius.errors import EvidenceError, PliniusError, ProvisioningError
 from plinius.owner.identity import Identity
 from plinius.seal import Key
 from plinius.wire import Challenge, Channel, Evidence, FromEnclave, KeyRelease, Message, Refusal
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
 
 
 def test_the_hosts_key_beside_the_enclaves_evidence(desk: Desk) -> None:

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from brokers import Desk, Enclave
 from plinius.wire import Evidence, KeyRelease, Refusal
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
 
 
 def refused(answer: object) -> str:

@@ -7,7 +7,6 @@ own manifests alone.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,11 +16,6 @@ from plinius.attest.signing import manifest_content
 from plinius.errors import EvidenceError
 from plinius.owner.identity import Identity
 from plinius.wire import Refusal
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import pytest
 from brokers import POLICY, Desk, Enclave
 from plinius.attest.simulated import SimulatedEvidence, measurement
 from plinius.wire import Evidence, KeyRelease, Refusal
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "broker.sqlite")
 
 
 def present(desk: Desk, code: bytes) -> KeyRelease | Refusal:
