@@ -159,12 +159,11 @@ def host(
         restarts=restarts,
         json=json,
     )
-    if result.stopped_by is not None and result.step < result.steps:
-        text = f"stopped after step {result.step} of {result.steps}, which is durable; run the same command to go on"
-        sys.stderr.write(f"plinius: {text}\n")
-        sys.exit(128 + result.stopped_by)
+    if result.exit_code:
+        sys.stderr.write(f"plinius: {harmless(result.words(pool))}\n")
+        sys.exit(result.exit_code)
     if not json:
-        _say(f"done: step {result.step} of {result.steps} is durable in {harmless(pool)}")
+        _say(harmless(result.words(pool)))
 
 
 def _say(text: str) -> None:

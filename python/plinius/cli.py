@@ -119,17 +119,11 @@ def train(
     command = Train(shown_name(cfg), shown_name(data), shown_name(pool), steps, every, seed, threads, keep)
     paths = Paths(cfg, data, key, pool, insecure_no_sandbox)
     result = run(paths, command, reveal=(reveal,) if reveal else (), restarts=restarts, json=json)
-    if result.stopped_by is not None and result.step < result.steps:
-        _complain(
-            f"stopped after step {result.step} of {result.steps}, which is durable; run the same command to go on"
-        )
-        sys.exit(128 + result.stopped_by)
-    if json:
-        return
-    if result.step > result.steps:
-        _say(f"nothing to do: {result.steps} steps were asked for, step {result.step} is durable in {pool} already")
-    else:
-        _say(f"done: step {result.step} of {result.steps} is durable in {pool}")
+    if result.exit_code:
+        _complain(result.words(pool))
+        sys.exit(result.exit_code)
+    if not json:
+        _say(result.words(pool))
 
 
 @app.command

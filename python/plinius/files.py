@@ -48,7 +48,7 @@ def read_small(path: str, limit: int, what: str) -> bytes:
     """
     content = read_start(path, limit + 1, what)
     if len(content) > limit:
-        raise ConfigError(f"{what} has at most {limit} bytes", path=path)
+        raise ConfigError(f"{what} is too long: at most {limit} bytes", path=path)
     return content
 
 

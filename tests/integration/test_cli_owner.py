@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -233,3 +234,12 @@ def test_a_signing_key(inside: Command, refusal: Refusal, tmp_path: Path) -> Non
     assert Identity.load(str(path)).public.hex() in made.out
     assert "one of" in refusal(OPTION_OR_FILE, "keygen", "--signing", "--passphrase", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("pipe", ["evidence", "policy.toml"])
+def test_a_named_pipe_does_not_hang(refusal: Refusal, tmp_path: Path, pipe: str) -> None:
+    (tmp_path / "evidence").write_bytes(simulated.SimulatedAttester().attest(bytes(32), b""))
+    (tmp_path / pipe).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / pipe)
+    arguments = ["verify", tmp_path / "evidence"] + (["--policy", tmp_path / pipe] if "policy" in pipe else [])
+    assert pipe in refusal(OPTION_OR_FILE, *arguments)

@@ -7,11 +7,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from plinius.attest.report import REPORT_DATA_BYTES
 from plinius.errors import EvidenceError
 
 # A quote has about 5 KiB, its collateral 20 KiB, a chain of three certificates 5 KiB.
 MAX_EVIDENCE_BYTES: Final = 1 << 18
-REPORT_DATA_BYTES: Final = 32
 
 _Evidence = TypeVar("_Evidence")
 

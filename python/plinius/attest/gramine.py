@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
+from plinius.attest.report import REPORT_DATA_BYTES
 from plinius.errors import EvidenceError
 
 ROOT: Final = Path("/dev/attestation")
-_REPORT_DATA_BYTES: Final = 32
 _FIELD_BYTES: Final = 64
 
 
@@ -45,8 +45,8 @@ class GramineAttester:
         Raises:
             EvidenceError: Gramine makes none.
         """
-        if len(report_data) != _REPORT_DATA_BYTES:
-            raise ValueError(f"report data has {_REPORT_DATA_BYTES} bytes")
+        if len(report_data) != REPORT_DATA_BYTES:
+            raise ValueError(f"report data has {REPORT_DATA_BYTES} bytes")
         try:
             (self._root / "user_report_data").write_bytes(report_data.ljust(_FIELD_BYTES, b"\0"))
             quote = (self._root / "quote").read_bytes()

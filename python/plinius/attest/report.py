@@ -6,6 +6,8 @@ import hashlib
 from typing import Final
 
 REPORT_DATA_BYTES: Final = 32
+SESSION_BYTES: Final = 16
+NONCE_BYTES: Final = 32
 
 
 def joined(purpose: str, *fields: bytes) -> bytes:

@@ -7,15 +7,14 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from plinius.attest.report import joined
 from plinius.attest.tpm_wire import MAX_PCRS
 from plinius.errors import EvidenceError
 
 TEE: Final = "tpm2"
 SECRET_BYTES: Final = 32
-REPORT_DATA_BYTES: Final = 32
 MAX_CERTIFICATE_BYTES: Final = 4096  # of RSA 4096, they have less than 2000
 _MAX_BYTES: Final = 16384  # of a message; an introduction has the largest
-_PURPOSE: Final = b"plinius tpm2 quote 1"
 
 _T = TypeVar("_T")
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -83,5 +82,4 @@ def qualifying_data(report_data: bytes, secret: bytes) -> bytes:
     Each of the three is preceded by its length, in 8 bytes, little-endian. The secret in it shows that the TPM which
     signed holds the endorsement key too, the report data ties it to the session.
     """
-    fields = (_PURPOSE, report_data, secret)
-    return hashlib.sha256(b"".join(len(field).to_bytes(8, "little") + field for field in fields)).digest()
+    return hashlib.sha256(joined("plinius tpm2 quote 1", report_data, secret)).digest()

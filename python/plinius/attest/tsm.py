@@ -17,13 +17,13 @@ from typing import Final
 
 import msgspec
 
+from plinius.attest.report import REPORT_DATA_BYTES
 from plinius.errors import EvidenceError
 
 ROOT: Final = Path("/sys/kernel/config/tsm/report")
 ATTEMPTS: Final = 3
 _NAME: Final = "plinius"
 _MAX_BLOB_BYTES: Final = 1 << 15  # the kernel's TSM_REPORT_OUTBLOB_MAX
-_REPORT_DATA_BYTES: Final = 32
 _INBLOB_BYTES: Final = 64
 _PROVIDERS: Final = {"tdx_guest": "tdx", "sev_guest": "snp"}
 # SEV-ES Guest-Hypervisor Communication Block (AMD 56421), SNP Extended Guest Request: entries of a GUID, offset and
@@ -135,8 +135,8 @@ class TsmAttester:
         Raises:
             EvidenceError: The kernel makes none, or none without another writer in between.
         """
-        if len(report_data) != _REPORT_DATA_BYTES:
-            raise ValueError(f"report data has {_REPORT_DATA_BYTES} bytes")
+        if len(report_data) != REPORT_DATA_BYTES:
+            raise ValueError(f"report data has {REPORT_DATA_BYTES} bytes")
         while self._entries:
             entry = self._entries.pop()
             try:

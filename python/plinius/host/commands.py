@@ -51,6 +51,19 @@ class TrainingResult:
     steps: int
     stopped_by: signal.Signals | None
 
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 and the signal that stopped it before its end."""
+        return 128 + self.stopped_by if self.stopped_by is not None and self.step < self.steps else 0
+
+    def words(self, pool: str) -> str:
+        """What the user is told in the end."""
+        if self.exit_code:
+            return f"stopped after step {self.step} of {self.steps}, which is durable; run the same command to go on"
+        if self.step > self.steps:
+            return f"nothing to do: {self.steps} steps were asked for, step {self.step} is durable in {pool} already"
+        return f"done: step {self.step} of {self.steps} is durable in {pool}"
+
 
 def train(paths: Paths, command: Train, *, reveal: tuple[str, ...], restarts: int, json: bool) -> TrainingResult:
     """Trains until the job's last step or a clean stop.

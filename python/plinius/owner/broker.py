@@ -18,7 +18,7 @@ import msgspec
 
 from plinius.attest.manifest import JobManifest
 from plinius.attest.release import KEMS, SESSION_KEY_BYTES, Terms, seal_key
-from plinius.attest.report import report_data
+from plinius.attest.report import NONCE_BYTES, SESSION_BYTES, report_data
 from plinius.attest.session import Advance, Confirm, Denied, Done, Session
 from plinius.attest.signing import challenge_content, release_content
 from plinius.errors import (
@@ -50,8 +50,6 @@ from plinius.wire import (
     ToBroker,
 )
 
-SESSION_BYTES: Final = 16
-NONCE_BYTES: Final = 32
 SECRET_BYTES: Final = 32
 _NS: Final = 1_000_000_000
 _SHOWN: Final = 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -18,7 +17,7 @@ from plinius.attest.snp import SnpEvidence
 from plinius.attest.snp_chain import MALFORMED, load_certificate
 from plinius.attest.snp_report import REPORT_BYTES
 from plinius.errors import ConfigError, EvidenceError
-from plinius.files import reason
+from plinius.files import read_small
 
 # Intel SGX DCAP ECDSA quote library, appendix A.3: the quote's header.
 _TEE_TYPE_AT: Final = slice(4, 8)
@@ -123,11 +122,4 @@ def _certificates(path: str) -> list[x509.Certificate]:
 
 
 def _content(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_EVIDENCE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read this file: {reason(error)}", path=path) from None
-    if len(content) > MAX_EVIDENCE_BYTES:
-        raise ConfigError(f"this file is too long: at most {MAX_EVIDENCE_BYTES} bytes", path=path)
-    return content
+    return read_small(path, MAX_EVIDENCE_BYTES, "this file")

@@ -20,14 +20,13 @@ from plinius.files import read_small
 from plinius.owner.broker import Job
 from plinius.owner.identity import Identity
 from plinius.owner.keyfile import load_key
-from plinius.owner.policy import parse as parse_policy
+from plinius.owner.policy import load as load_policy
 from plinius.owner.verifiers import Endorsements
 
 MANIFEST, POLICY, KEY = "manifest", "policy.toml", "job.key"
 COLLATERAL, CERTIFICATES, REVOCATIONS = "collateral.json", ("vcek.der", "ask.der", "ark.der"), "revocations.der"
 EK_ROOTS: Final = "ek-roots.pem"
 _JOB_ID_BYTES: Final = 16
-_MAX_POLICY_BYTES: Final = 1 << 20
 _MAX_ENDORSEMENT_BYTES: Final = 1 << 20
 
 
@@ -133,7 +132,7 @@ def _load(folder: str, name: str, identity: Identity) -> Job:
     if manifest.job != name:
         raise ConfigError(f"this manifest is of the job {manifest.job!r}; name the folder like that", path=path)
     policy_path = os.path.join(folder, POLICY)  # noqa: PTH118
-    policy = parse_policy(read_small(policy_path, _MAX_POLICY_BYTES, "the policy"), policy_path)
+    policy = load_policy(policy_path)
     key = load_key(os.path.join(folder, KEY))  # noqa: PTH118
     return Job(manifest, content, digest(content), policy, key, _endorsements(folder))
 

@@ -8,18 +8,14 @@ import secrets
 import socket
 from collections.abc import Collection
 from contextlib import closing
-from typing import Final
 
 from plinius import process
 from plinius.attest import simulated
 from plinius.attest.release import KEMS, REVEALABLE, seal_key
-from plinius.attest.report import report_data
+from plinius.attest.report import NONCE_BYTES, SESSION_BYTES, report_data
 from plinius.errors import AttestationError, EvidenceError, PliniusError, PolicyError
 from plinius.owner.keyfile import load_key
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, Refusal
-
-SESSION_BYTES: Final = 16
-NONCE_BYTES: Final = 32
 
 
 def main() -> None:

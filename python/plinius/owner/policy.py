@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -13,7 +12,7 @@ import msgspec
 from plinius.attest import dcap, snp, tpm2_verify
 from plinius.attest.tpm_wire import MAX_PCRS
 from plinius.errors import ConfigError
-from plinius.files import reason
+from plinius.files import read_small
 
 SIMULATED: Final = "simulated-insecure"
 ROOT_BYTES: Final = 32
@@ -138,12 +137,7 @@ def load(path: str) -> Policy:
     Raises:
         ConfigError: The file cannot be read, or is no policy.
     """
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(_MAX_POLICY_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the policy: {reason(error)}", path=path) from None
-    return parse(text, path)
+    return parse(read_small(path, _MAX_POLICY_BYTES, "the policy"), path)
 
 
 def parse(text: bytes, path: str) -> Policy:
