@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
 from brokers import Desk, Enclave
+from plinius.owner import verifiers
 from plinius.wire import Evidence, KeyRelease, Refusal
 
 
@@ -26,6 +32,24 @@ def test_the_same_evidence_again_after_the_broker_was_killed(desk: Desk) -> None
     assert isinstance(desk.broker.answer(evidence), KeyRelease)
     desk.start()
     assert refused(desk.broker.answer(evidence)).startswith("EvidenceError: this challenge was answered already")
+
+
+def test_the_same_evidence_twice_at_the_same_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are appraised before either is answered: one gets the key."""
+    enclave = Enclave(desk)
+    enclave.challenged()
+    evidence, both = enclave.evidence(), threading.Barrier(2)
+    verify = verifiers.verify
+
+    def together(*arguments: Any) -> Any:
+        both.wait(20)
+        return verify(*arguments)
+
+    monkeypatch.setattr(verifiers, "verify", together)
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(desk.broker.answer, [evidence, evidence]))
+    (other,) = [answer for answer in answers if not isinstance(answer, KeyRelease)]
+    assert refused(other).startswith("EvidenceError: this challenge was answered already")
 
 
 def test_old_evidence_in_a_new_session(desk: Desk) -> None:

@@ -393,3 +393,14 @@ def test_the_bound_is_told(path: Path, key: Key) -> None:
 def test_an_anchor_that_never_follows_is_refused(path: Path, key: Key, every: int) -> None:
     with Pool(path) as pool, pytest.raises(ConfigError, match="anchor"):
         Mirror(pool, key, name="m", anchor=Memory(every), weights=np.zeros(8))
+
+
+def test_more_unanchored_generations_than_the_bound_are_refused(path: Path, key: Key, anchor: Memory) -> None:
+    """As they are where the owner lowers the bound before they were anchored: they are not fewer than she wants."""
+    anchor.every = 5
+    lived(path, key, anchor, 4)
+    anchor.every = 2
+    with pytest.raises(RollbackError):
+        Life(path, key, anchor)
+    anchor.every = 3
+    assert Life(path, key, anchor).step == 4

@@ -135,9 +135,7 @@ class Broker:
         return Challenge(record.name, asked.nonce, asked.kem, credential, self._identity.sign(content))
 
     def _release(self, request: Evidence) -> KeyRelease:
-        record, job = self._known(request.session)
-        if record.state != CHALLENGED:
-            raise EvidenceError("this challenge was answered already: evidence is never accepted twice")
+        record, job = self._challenged(request.session)  # before the costly part
         try:
             bound = self._appraise(record, job, request)
         except PliniusError as error:
@@ -149,9 +147,7 @@ class Broker:
             raise unforeseen from None
         key = secrets.token_bytes(SESSION_KEY_BYTES)
         with self._store.transaction():
-            # Once more, for a request that came twice at the same time.
-            if self._known(request.session)[0].state != CHALLENGED:
-                raise EvidenceError("this challenge was answered already: evidence is never accepted twice")
+            self._challenged(request.session)  # still: the request may have come twice at the same time
             freshness, head = job.policy.freshness, self._store.head(job.manifest.job_id)
             terms = Terms(
                 reveal=job.manifest.reveal,
@@ -252,6 +248,12 @@ class Broker:
             raise _refused("going_back", "this job does not go back to an older state")
         if not forward and not asked.going_back:
             raise RollbackError("an anchor never goes back by itself")
+
+    def _challenged(self, name: bytes) -> tuple[SessionRecord, Job]:
+        record, job = self._known(name)
+        if record.state != CHALLENGED:
+            raise EvidenceError("this challenge was answered already: evidence is never accepted twice")
+        return record, job
 
     def _known(self, name: bytes) -> tuple[SessionRecord, Job]:
         record = self._store.session(name)
