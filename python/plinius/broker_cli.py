@@ -101,7 +101,9 @@ def broker(*, jobs: str, identity: str, state: str, listen: str = "127.0.0.1") -
 
 
 def audit(*, state: str, json: _Json = False) -> None:
-    """Show and check the broker's audit log: every release, refusal, advance; in a chain of hashes.
+    """Show and check the broker's audit log: what it released, refused and advanced, in a chain of hashes.
+
+    A pool that an enclave refuses (put back, empty, forked) is not in it: there the broker sees no advance.
 
     The last line's hash covers all before it: note it elsewhere, and nobody can shorten the log unseen.
 
