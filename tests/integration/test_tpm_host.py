@@ -37,15 +37,25 @@ def host(desk: Desk, address: str, job: Job, tpm: SoftwareTpm, *options: object)
     return desk.host(address, job.pool, *named, *options)
 
 
+_known: dict[Path, str] = {}
+
+
 def learn(desk: Desk, job: Job, tpm: SoftwareTpm, more: str = "") -> None:
-    """Writes a policy that accepts this TPM: what was refused, the broker says and notes."""
+    """Writes a policy that accepts this TPM: once, what was refused is read from what the broker says."""
+    if tpm.path not in _known:
+        _known[tpm.path] = refused_ek(desk, job, tpm)
+    text = POLICY.replace("EK", _known[tpm.path]).replace("PCR0", "00" * 32)
+    (desk.own / "policy.toml").write_text(text + more)
+
+
+def refused_ek(desk: Desk, job: Job, tpm: SoftwareTpm) -> str:
     policy = desk.own / "policy.toml"
     policy.write_text(POLICY.replace("EK", "00" * 32).replace("PCR0", "00" * 32))
     with desk.broker() as address:
         said = refused(11, *host(desk, address, job, tpm))
     assert "measurements.ek" in said
     (ek,) = re.findall("found ([0-9a-f]{64})", said)
-    policy.write_text(POLICY.replace("EK", ek).replace("PCR0", "00" * 32) + more)
+    return str(ek)
 
 
 def test_a_job_is_anchored_in_the_tpm(desk: Desk, job: Job, software_tpm: SoftwareTpm) -> None:
