@@ -4,7 +4,7 @@
 # Variables: PYTHON (the interpreter that .venv is made with), PYTEST_ARGS (more arguments for pytest), PLINIUS_DATA (a
 # folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo), PEERS
 # (more systems for bench-sps and bench-all: '--peer NAME=COMMAND', see bench/peers/README.md), BENCH_ARGS (more options
-# for bench-mirror and bench-all), FUZZ_MINUTES.
+# for bench-mirror, bench-step and bench-all), FUZZ_MINUTES.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -80,8 +80,8 @@ bench-all: setup ## the paper's evaluation, every table and figure (BENCH_ARGS=-
 	@$(MAKE) target/pmemobj_sps || echo 'bench-all: figure 6 is measured without libpmemobj'
 	@.venv/bin/plinius bench all --output bench-out/report $(if $(PLINIUS_DATA),--data $(PLINIUS_DATA)) $(PEERS) $(BENCH_ARGS)
 
-bench-step: setup ## step time with save against without, sealed data against plain
-	@$(PYTHON_OF_VENV) bench/step.py
+bench-step: setup ## a step with a save every 1, 10 and 50 steps, beside other ways (--quick: 3 minutes); writes bench-out/
+	@.venv/bin/plinius bench step --output bench-out $(BENCH_ARGS)
 
 bench-mirror: setup ## save and restore by size, beside their bounds and other ways (--quick: 3 minutes); writes bench-out/
 	@.venv/bin/plinius bench mirror --output bench-out $(BENCH_ARGS)

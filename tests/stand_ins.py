@@ -41,4 +41,4 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     monkeypatch.setattr(Job, "start", start)
-    monkeypatch.setattr("plinius.bench.runs._enclave_of", lambda host: host)
+    monkeypatch.setattr("plinius.bench.runs.enclave_of", lambda host: host)

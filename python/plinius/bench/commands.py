@@ -252,7 +252,7 @@ def spot(
         trace: JSON of ticks with the instances that were available (metadata.gap_seconds, data), or the price history
             of one market from `aws ec2 describe-spot-price-history`, as JSON or as text with tabs.
         bid: What is paid at most, in dollars an hour; a price history needs it.
-        factor: Play the whole trace, so many times as fast. Without it, a part with 3 preemptions is played, so fast
+        factor: Play the whole trace, so many times as fast. Without it, a part with 5 preemptions is played, so fast
             that its shortest life has time for two starts.
         pool: A folder for the mirrored pool, on PM.
         disk: A folder for the checkpoint.
@@ -265,6 +265,7 @@ def spot(
     from plinius.bench.trace import read
 
     whole = read(trace, bid)
+    _need("torch")
     if output is not None:
         from plinius.bench.plot import check_can_plot
 
@@ -285,13 +286,17 @@ def _prepare(output: str | None) -> None:
     from plinius.bench.passive import wait_passively
     from plinius.bench.plot import check_can_plot
 
-    for package in ("torch", "safetensors"):
-        if find_spec(package) is None:
-            raise ConfigError(f"the benchmark needs {package}: pip install 'plinius[torch]'")
+    _need("torch", "safetensors")
     if output is not None:
         check_can_plot()
         _make_folder(output)
     wait_passively()
+
+
+def _need(*packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise ConfigError(f"the benchmark needs {package}: pip install 'plinius[torch]'")
 
 
 def _progress(*columns: ProgressColumn) -> Progress:

@@ -16,7 +16,7 @@ from plinius.bench.trace import Span, Trace, made, read
 _HOUR_S: Final = 3600
 
 
-PREEMPTIONS: Final = 3
+PREEMPTIONS: Final = 5
 QUICK_PREEMPTIONS: Final = 1
 
 

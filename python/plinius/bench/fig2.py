@@ -81,7 +81,7 @@ class Fig2:
             # The places take turns, so that a slow moment of the machine does not strike one of them only.
             for pattern in PATTERNS:
                 for threads in size.threads:
-                    plan.tell(f"{pattern.name}, {threads} threads")
+                    plan.tell(f"fig2: {pattern.name}, {threads} threads")
                     points += [_point(place, pattern, threads, size, measured_with) for place in places]
             found = [{"kind": one.kind, "medium": one.medium, "direct_reads": one.direct} for one in places]
         return {
@@ -160,7 +160,7 @@ def _places(plan: Plan, stack: ExitStack, threads: int, file_bytes: int) -> Iter
             continue
         seen.add(kind)
         folder = stack.enter_context(new_folder(str(where)))
-        plan.tell(f"laying out files on {kind}")
+        plan.tell(f"fig2: laying out files on {kind}")
         lay_out(folder, threads, file_bytes)
         yield Place(kind, pool.medium_at(folder)[0], folder, kind == DISK and can_be_direct(folder))
 

@@ -59,7 +59,7 @@ class Fig8:
             steps = Steps(net.config, pool, place)
             points = []
             for batch in size.batches:
-                plan.tell(f"batches of {batch}")
+                plan.tell(f"fig8: batches of {batch}")
                 points.append(_point(steps, batch, size.turns))
             return {
                 "cpu": cpu(),

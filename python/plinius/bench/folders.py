@@ -12,7 +12,7 @@ from plinius.errors import ConfigError
 
 @contextmanager
 def new_folder(place: str) -> Iterator[Path]:
-    """A folder that is removed afterwards.
+    """A folder that is removed afterwards; its path is absolute.
 
     Raises:
         ConfigError: There is no such place, or nothing can be made in it.
@@ -22,4 +22,4 @@ def new_folder(place: str) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"nothing can be made here: {error.strerror}", path=place) from None
     with made as folder:
-        yield Path(folder)
+        yield Path(folder).absolute()  # fio goes into the folder, and would look for it there

@@ -61,7 +61,7 @@ class Size:
     rates: Sequence[Failures]
 
 
-FULL: Final = Size((1, 10, 100, 1000), (Failures(2.5, kills=4), Failures(6, kills=2)))
+FULL: Final = Size((1, 10, 100, 1000), (Failures(2.5, kills=7), Failures(6, kills=3)))
 QUICK: Final = Size((1, 1000), (Failures(2.5, kills=2),))
 
 

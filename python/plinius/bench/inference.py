@@ -38,6 +38,7 @@ from plinius.pool import Pool
 from plinius.seal import Key
 from plinius.wire import Inferred, Message, Progress, Train
 
+_TOLD_EVERY: Final = 100
 _PERCENT: Final = 100
 _BATCH: Final = 250  # that of the enclave's inference
 
@@ -85,7 +86,7 @@ class Inference:
             grant = Grant(Key.generate(), Terms(reveal=["accuracy", "loss"]))
             losses = _train(net, training, size.steps, pool, grant, place, plan.tell)
             with _sealed(tests, grant.key, place / "t10k.sealed") as descriptor:
-                plan.tell("classifying")
+                plan.tell("inference: classifying")
                 found = infer(net.config, net.cfg, pool, grant, (descriptor, "t10k.sealed"), lambda _: None)
                 pairs = _pairs(net, pool, grant.key, descriptor, tests, size.rounds)
             medium = pool.medium
@@ -186,7 +187,8 @@ def _train(
     def report(message: Message) -> None:
         if isinstance(message, Progress) and message.loss is not None:
             losses.append(message.loss)
-            tell(f"training, step {message.step} of {steps}")
+            if message.step % _TOLD_EVERY == 0:
+                tell(f"inference: training, step {message.step} of {steps}")
 
     asked = Train(net.name, "train.sealed", "pool", steps, 1, 1, None)
     job = Job.decide(asked, net.cfg, net.config, pool, grant)

@@ -19,8 +19,8 @@ from plinius.errors import PliniusError
 
 # More than any timetable has time for: only kills end these trainings.
 _STEPS: Final = 1 << 30
-# On a machine that is busy with other work a start may take a minute; experiments have to end all the same.
-_LONGEST_START_S: Final = 8
+# On a machine that is busy with other work a start may take minutes; experiments have to end all the same.
+_LONGEST_START_S: Final = 30
 
 
 class Span(NamedTuple):
@@ -101,6 +101,11 @@ class Lived:
         """The step that a kill now would leave."""
         return self.steps[-1].durable_step if self.steps else 0
 
+    @property
+    def stillborn(self) -> int:
+        """How many lives ended before their first step."""
+        return sum(not life.steps for life in self.lives)
+
     def restart_s(self) -> float | None:
         """Median time from a start to the beginning of the first step; None if no step was ever made."""
         found = [life.steps[0].at_s - life.steps[0].step_s - life.begun_s for life in self.lives if life.steps]
@@ -144,7 +149,7 @@ def live(ways: Sequence[Way], timetable: Sequence[Span]) -> list[Lived]:
 def start_s(ways: Sequence[Way]) -> float:
     """How long a start takes when all ways start at once: seconds until the last of them has made a step.
 
-    At most 8 s are said: what is timed by a start may be cut short on a busy machine, but ends.
+    At most 30 s are said: what is timed by a start may be cut short on a busy machine, but ends.
     Their pools are removed afterwards.
 
     Raises:

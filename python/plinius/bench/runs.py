@@ -153,7 +153,7 @@ def messages(host: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
 
 def _strike(host: subprocess.Popen[str], whom: str, step_s: float) -> None:
     """Waits for a random part of a step, so that the kill falls anywhere, and kills."""
-    enclave = _enclave_of(host.pid)
+    enclave = enclave_of(host.pid)
     time.sleep(random.uniform(0, step_s))  # noqa: S311 (a moment, not a secret)
     if whom in ("enclave", "both"):
         os.kill(enclave, signal.SIGKILL)
@@ -179,7 +179,12 @@ def _children_of(host: int) -> list[int]:
         return []
 
 
-def _enclave_of(host: int) -> int:
+def enclave_of(host: int) -> int:
+    """The process of a host's enclave.
+
+    Raises:
+        PliniusError: It has none.
+    """
     for child in _children_of(host):
         if b"plinius.enclave.main" in Path(f"/proc/{child}/cmdline").read_bytes():
             return child

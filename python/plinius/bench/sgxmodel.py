@@ -62,11 +62,11 @@ class SgxModel:
         machine = Machine.of(clock_hz())
         with new_folder(str(plan.memory)) as place:
             calls = count_calls(place)
-            plan.tell("private memory beyond the model")
+            plan.tell("sgxmodel: private memory beyond the model")
             beyond_bytes = private_memory.beyond_model_bytes(private_memory.OURS, max(size.sizes_mb), place)
         points = []
         for size_mb in size.sizes_mb:
-            plan.tell(f"saving and restoring {size_mb:g} MB")
+            plan.tell(f"sgxmodel: saving and restoring {size_mb:g} MB")
             with new_folder(str(plan.memory)) as place, Pool(place / "pool") as pool:
                 points.append(_point(pool, size_mb, size.rounds, (calls, beyond_bytes), machine))
                 medium = pool.medium

@@ -86,6 +86,7 @@ def measure(trace: Trace, factor: float | None, places: Places, tell: Callable[[
     return {
         "trace": trace.name,
         "trace_s": trace.seconds,
+        "chosen": trace.chosen,
         "running_s": trace.running_s,
         "factor": factor,
         "starts": len(timetable),
@@ -109,6 +110,7 @@ def _found(way: Way, lived: Lived, trace: Trace, factor: float, step_s: float) -
         "executed": lived.executed,
         "useful": useful,
         "useful_per_trace_s": useful / trace.seconds,
+        "stillborn": lived.stillborn,
         "share": useful * step_s * factor / trace.running_s,
         "dollars_per_1000": None if trace.cost is None or not useful else 1000 * trace.cost / useful,
         "restart_s": lived.restart_s(),
@@ -118,8 +120,8 @@ def _found(way: Way, lived: Lived, trace: Trace, factor: float, step_s: float) -
 
 
 def rows(result: Result) -> list[Row]:
-    """Goodput of each way, and its cost."""
-    found = []
+    """What was played, goodput of each way, and its cost."""
+    found = [Row("what was played", _played(result))]
     for name, way in result["ways"].items():
         numbers = f"{way['useful']} useful of {way['executed']} steps, {3600 * way['useful_per_trace_s']:.1f} an hour"
         paper = "the curve goes on after each start (Fig. 10)" if name == MIRRORED else ""
@@ -137,15 +139,28 @@ def rows(result: Result) -> list[Row]:
     return found
 
 
+def _played(result: Result) -> str:
+    part = f"{result['trace_s'] / 3600:.1f} hours of {result['trace']} with {result['starts'] - 1} preemptions"
+    if not result["chosen"]:
+        return part
+    # It has to be said: in another part a start could be longer than a life, and all three ways would stand still.
+    return f"{part}: of all parts with as many the one whose shortest life is the largest share of it"
+
+
 def meaning(result: Result) -> str:
     """What it means."""
     ways = result["ways"]
     mirrored, others = ways[MIRRORED], [ways[CHECKPOINT], ways[NOTHING]]
+    stillborn = sum(way["stillborn"] for way in ways.values())
+    caution = ""
+    if stillborn:
+        lives = len(ways) * result["starts"]
+        caution = f" {stillborn} of the {lives} lives ended before a first step, which makes the comparison a weak one."
     return (
         f"After {result['starts'] - 1} preemptions of {result['trace']} ({result['trace_s'] / 3600:.1f} hours of it, "
         f"{result['factor']:.0f} times as fast) the mirrored training stands at step {mirrored['useful']}, "
         f"the one with checkpoints every {result['checkpoint_every']} steps at {others[0]['useful']}, "
-        f"the one without at {others[1]['useful']}."
+        f"the one without at {others[1]['useful']}.{caution}"
     )
 
 

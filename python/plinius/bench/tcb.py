@@ -74,6 +74,7 @@ CRATES: Final = {
     "explore": (Side.TOOL, "looks for crashes that lose something; no part of a release"),
 }
 """The same for the crates."""
+_LOADED_CRATES: Final = {f"crates/{name}" for name, (side, _) in CRATES.items() if side == Side.TRUSTED}
 _BENCH: Final = "bench"
 _SHOWN: Final = 8
 
@@ -143,6 +144,8 @@ class TrustedComputingBase:
         trusted, whole = paper.number("tcb.trusted_lines"), paper.number("tcb.all_lines")
         papers_share = f"{trusted.value / whole.value:.0%} (computed from its lines)"
         ours, others = found.lines(Side.TRUSTED), found.lines(Side.UNTRUSTED)
+        loads = found.loaded_lines + sum(part.lines for part in found.parts if part.name in _LOADED_CRATES)
+        shipped = ours + others + found.lines(Side.OWNER)
         rows = [
             Row("our own trusted lines", f"{ours:,}", str(trusted)),
             Row("our own trusted and untrusted lines", f"{ours + others:,}", str(whole)),
@@ -153,6 +156,10 @@ class TrustedComputingBase:
                 str(paper.number("tcb.reduction")),
             ),
             Row("trusted share if the benches are left out of both", f"{_share_without_bench(found):.0%}"),
+            Row(
+                "our own lines that the trusted process loads, of all that are shipped",
+                f"{loads:,} of {shipped:,}: {loads / shipped:.0%}",
+            ),
             Row("the owner's lines, in neither", f"{found.lines(Side.OWNER):,}"),
             Row("tools that no release has, in neither", f"{found.lines(Side.TOOL):,}"),
         ]

@@ -76,10 +76,12 @@ class Trace:
     Attributes:
         name: Of its file, or what it is in words.
         spans: One after the other, without gaps; neighbours differ.
+        chosen: It is a part, chosen by `part`.
     """
 
     name: str
     spans: Sequence[Span]
+    chosen: bool = False
 
     @property
     def seconds(self) -> float:
@@ -130,7 +132,7 @@ class Trace:
             for span in self.spans
             if span.begins_s < ends_s and span.ends_s > begins_s
         ]
-        return Trace(self.name, kept)
+        return Trace(self.name, kept, chosen=True)
 
 
 def made(name: str, spans: Sequence[Span]) -> Trace:

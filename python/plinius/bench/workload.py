@@ -67,7 +67,7 @@ activation=linear
 groups=1
 """
 """The network of examples/fashion.cfg."""
-_MNIST_CFG: Final = Path("cfg", "plinius-mnist.cfg")
+MNIST_CFG: Final = Path("cfg", "plinius-mnist.cfg")
 _CLASSES: Final = 10
 _SIDE: Final = 28
 _NOISE: Final = 160
@@ -116,7 +116,7 @@ def network(data: Path | None, steps: int | None = None) -> Network:
     Raises:
         ConfigError: The cfg is none.
     """
-    file = data / _MNIST_CFG if data else None
+    file = data / MNIST_CFG if data else None
     papers = file is not None and file.is_file()
     if file is not None and papers:
         name, text = file.name, file.read_bytes()
