@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plinius.bench import desk
@@ -22,7 +24,17 @@ def plan(folder: Path, disk: Path) -> Plan:
     return Plan(quick=True, memory=folder, disk=disk, data=None, tell=lambda _: None)
 
 
-def test_saves_with_and_without_an_anchor_take_turns(folder: Path, tmp_path: Path) -> None:
+def test_saves_with_and_without_an_anchor_take_turns(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brokers: list[subprocess.Popen[str]] = []
+
+    def noted(*args: Any, **options: Any) -> subprocess.Popen[str]:
+        brokers.append(popen(*args, **options))
+        return brokers[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(desk.subprocess, "Popen", noted)
     (tmp_path / "disk").mkdir()
     result = json.loads(json.dumps(ANCHOR.measure(plan(folder, tmp_path / "disk"))))
     plain, every, seldom = result["ways"].values()
@@ -33,6 +45,7 @@ def test_saves_with_and_without_an_anchor_take_turns(folder: Path, tmp_path: Pat
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert [row.what for row in ANCHOR.rows(result)][1] == "a save of 0.0 MB, broker, every save"
     assert f"{seldom['mean_ms'] - plain['mean_ms']:.2f} ms in the mean" in ANCHOR.meaning(result)
+    assert brokers[-1].returncode == -signal.SIGKILL
     assert not list(folder.iterdir()) + list((tmp_path / "disk").iterdir())
 
 
@@ -44,7 +57,9 @@ def test_a_killed_enclave_comes_back(folder: Path, tmp_path: Path) -> None:
     RESTART.draw(result, tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert len(RESTART.rows(result)) == 4
-    assert RESTART.meaning(result).startswith(f"A killed enclave is back at its first step after {result['back_s']['median']:.2f}")
+    assert RESTART.meaning(result).startswith(
+        f"A killed enclave is back at its first step after {result['back_s']['median']:.2f}"
+    )
     assert not list(folder.iterdir())
 
 
@@ -52,21 +67,3 @@ def test_a_broker_that_does_not_start_says_why(tmp_path: Path) -> None:
     made = Desk(tmp_path, records=1)
     with pytest.raises(PliniusError, match="jobs"), made.broker():
         pytest.fail("there is no job")
-
-
-def test_the_broker_is_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    popen = desk.subprocess.Popen
-
-    def noted(*args: object, **options: object) -> object:
-        started.append(popen(*args, **options))  # type: ignore[call-overload]
-        return started[-1]
-
-    made = Desk(tmp_path, records=1)
-    made.add("a", "[net]\nbatch=1\nheight=28\nwidth=28\nchannels=1\nmax_batches=9\n[connected]\noutput=10\n[softmax]\n")
-    monkeypatch.setattr(desk.subprocess, "Popen", noted)
-    with made.broker() as address:
-        assert address.startswith("127.0.0.1:")
-    assert started[0].returncode == -9
-    with pytest.raises(ProcessLookupError):
-        os.kill(started[0].pid, 0)

@@ -35,7 +35,13 @@ def test_each_way_stands_beside_steps_without_a_save(folder: Path, tmp_path: Pat
 
 def test_the_others_are_named_by_what_they_cost() -> None:
     savings = [
-        {"way": way, "every": 1, "pairs": 1, "blocked_s": 0.01, **{key: interval(ratio) for key in ("ratio", "added_s")}}
+        {
+            "way": way,
+            "every": 1,
+            "pairs": 1,
+            "blocked_s": 0.01,
+            **{key: interval(ratio) for key in ("ratio", "added_s")},
+        }
         for way, ratio in ((OURS, 1.01), (OURS_BEHIND, 1.001), ("slow", 1.9), ("quick", 1.2), ("middling", 1.5))
     ]
     net = {"name": "n", "batch": 1, "state_bytes": 10**6, "plain_step_s": 0.5, "bound_s": 0.1, "savings": savings}

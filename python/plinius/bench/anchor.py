@@ -113,9 +113,9 @@ class Anchor:
         """What each kind adds."""
         plain, every, seldom = (way["mean_ms"] for way in result["ways"].values())
         return (
-            f"To be told of every save, and so to see every rollback, a broker on loopback costs {every - plain:.2f} ms "
-            f"a save; to be told of every tenth {seldom - plain:.2f} ms in the mean, and a rollback by fewer than ten "
-            "saves is not seen; a broker elsewhere adds the round trip of its network."
+            f"To be told of every save, and so to see every rollback, a broker on loopback costs {every - plain:.2f} "
+            f"ms a save; to be told of every tenth {seldom - plain:.2f} ms in the mean, and a rollback by fewer than "
+            "ten saves is not seen; a broker elsewhere adds the round trip of its network."
         )
 
     def _spent(self, desk: Desk, address: str, pool: Pool, saves: int) -> dict[str, list[float]]:

@@ -59,8 +59,8 @@ class Desk:
         policy = own / "policy.toml"
         plinius("policy", "--tee", "simulated-insecure", "--output", policy)
         policy.write_text(policy.read_text().replace("anchor_every = 1 ", f"anchor_every = {anchor_every} "))
-        named = ["--job", job, "--data", self.data, "--identity", self._identity, "--steps", str(1 << 30)]
-        plinius("manifest", network, *named, "--output", own / "manifest")
+        files: list[str | Path] = ["--data", self.data, "--identity", self._identity, "--output", own / "manifest"]
+        plinius("manifest", network, "--job", job, "--steps", str(1 << 30), *files)
 
     @contextmanager
     def broker(self) -> Iterator[str]:

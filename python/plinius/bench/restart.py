@@ -144,7 +144,8 @@ class Restart:
                 f"{Interval(**result['back_s']).text(2)} s",
             ),
             Row(
-                "of that, beyond importing the framework and the dummy step", f"{Interval(**result['beyond_s']).text(2)} s"
+                "of that, beyond importing the framework and the dummy step",
+                f"{Interval(**result['beyond_s']).text(2)} s",
             ),
             Row("importing the framework, and the dummy step, in a bare process", f"{result['bare_s']:.2f} s"),
             Row("entering the sandbox", f"{rounded(result['sandbox_s'] * 1e3)} ms"),
