@@ -101,6 +101,15 @@ def test_an_interrupted_run_goes_on_where_it_stopped(fakes: Fakes) -> None:
     assert fakes.counts() == [1, 2, 1]
 
 
+def test_a_result_of_another_form_is_measured_anew(fakes: Fakes) -> None:
+    fakes.run.go()
+    path = fakes.run.folder / "two.json"
+    path.write_text(path.read_text().replace('"count"', '"number"'))
+    fakes.run.go()
+    assert fakes.counts() == [1, 2, 1]
+    assert any("two: the result that is here has another form" in line for line in fakes.told)
+
+
 def test_results_of_another_plan_or_machine_or_half_a_file_are_measured_anew(
     fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

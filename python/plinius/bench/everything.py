@@ -89,6 +89,12 @@ class Run:
         same = record is not None and (record.settings, record.machine) == (self._settings, machine)
         if record is None or not same or record.result is None or (self.again and name in self.only):
             return None
+        try:
+            experiment = self.load(name)
+            experiment.meaning(record.result), experiment.rows(record.result)
+        except Exception:  # an earlier state of this version wrote it, in another form
+            self.plan.tell(f"{name}: the result that is here has another form and is measured anew")
+            return None
         return record
 
     def _measure(self, name: str, machine: Machine) -> Record:
