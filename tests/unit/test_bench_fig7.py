@@ -39,6 +39,22 @@ def test_it_measures_both_ways_and_draws(plan: Plan, tmp_path: Path) -> None:
     [fits] = [row.ours for row in rows if row.paper == "78 MB (Fig. 7)"]
     assert fits == "92.5 MB"
     assert "as fast as an encrypted file" in SMALL.meaning(result)
+    assert [row.what for row in rows if "its bound" in row.what] == [
+        f"{bound} of {size} MB / its bound, {way} in cache + copying"
+        for bound, way in (("save", "sealing"), ("restore", "opening"))
+        for size in ("0.5", "2")
+    ]
+
+
+def test_other_ways_stand_beside_the_largest_of_the_papers_models(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fig7, "_PAPERS_LARGEST_MB", 0.5)
+    rows = SMALL.rows(SMALL.measure(replace(plan, quick=False)))
+    others = [
+        row.what.partition(" as fast as ")[2] for row in rows if " as fast as " in row.what and "disk" in row.what
+    ]
+    names = [method.name for method in methods.durable_methods() if method.name != "AES-GCM"]
+    assert others == [f"{name} on the disk" for name in names for _ in ("save", "restore")]
+    assert all("of 0.5 MB" in row.what for row in rows if "on the disk" in row.what and "as fast" in row.what)
 
 
 def test_a_slow_encryption_is_seen_in_the_shares(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

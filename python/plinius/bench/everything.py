@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -10,17 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from plinius.bench import page, records, registry
 from plinius.bench.experiment import Experiment, Plan
 from plinius.bench.fig6 import SwapsPerSecond
-from plinius.bench.machine import Machine, this_machine
+from plinius.bench.machine import Machine, busy_cores, this_machine
 from plinius.bench.peers import Peer
 from plinius.bench.records import Record, Settings
 from plinius.errors import PliniusError
 
 Load = Callable[[str], Experiment]
+# What an idle machine does by itself.
+_QUIET_CORES: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Run:
         return record
 
     def _measure(self, name: str, machine: Machine) -> Record:
+        busy = busy_cores()
         began_s = time.monotonic()
         result, reason = None, None
         try:
@@ -109,10 +111,10 @@ class Run:
             self.plan.tell(traceback.format_exc())
         if reason is not None:
             self.plan.tell(f"{name}: {reason}")
+        took_s = time.monotonic() - began_s
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Record(
-            name, self._settings, machine, now, time.monotonic() - began_s, os.getloadavg()[0], result, reason
-        )
+        busy = max(busy, busy_cores())
+        return Record(name, self._settings, machine, now, took_s, busy, result, reason)
 
     def _experiment(self, name: str) -> Experiment:
         experiment = self.load(name)
@@ -157,6 +159,7 @@ class Run:
 
 
 def _warning(record: Record) -> str:
-    if record.load <= record.machine.cores:
+    if record.busy_cores <= _QUIET_CORES:
         return ""
-    return f"The machine was busy (load {record.load:.1f} on {record.machine.cores} cores): times are noisy."
+    busy = f"{record.busy_cores:.1f} of {record.machine.cores} cores"
+    return f"Other programs kept {busy} busy just before or after it: times are noisy."

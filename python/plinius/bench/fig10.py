@@ -25,7 +25,7 @@ class SpotInstances:
     """The experiment."""
 
     name: str = "fig10"
-    title: str = "Figure 10: training on a spot instance that is taken away and given back as a real trace says"
+    title: str = "Fig. 10: training on a spot instance that is taken away and given back as a real trace says"
 
     def measure(self, plan: Plan) -> Result:
         """Plays a part of the first trace that is there."""

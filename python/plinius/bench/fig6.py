@@ -60,7 +60,7 @@ class SwapsPerSecond:
         plot.plot(_report(result), str(path))
 
     def rows(self, result: Result) -> list[Row]:
-        """The rates of the smallest and the largest transactions, and the smallest ratio to each peer."""
+        """The rates of the smallest and the largest transactions, and the smallest and largest ratio to each peer."""
         report = _report(result)
         smallest, largest = (paper.number(f"fig6.{which}_transaction") for which in ("smallest", "largest"))
         sizes = sorted({rate.swaps_per_transaction for rate in report.rates})
@@ -68,6 +68,7 @@ class SwapsPerSecond:
         for least in report.smallest:
             where = f"{least.swaps_per_transaction} swaps a transaction, {least.pwb}"
             rows.append(Row(f"smallest ratio to {least.peer}", f"{least.ratio:.2f} ({where})"))
+            rows.append(Row(f"largest ratio to {least.peer}", f"{_largest(report, least.peer):.1f}"))
         for size in (sizes[0], sizes[-1]):
             for rate in report.rates:
                 if rate.swaps_per_transaction == size:
@@ -92,6 +93,11 @@ def _built(named: set[str]) -> tuple[Peer, ...]:
     root = source_tree()
     built = root / _BUILT if root else None
     return (Peer(_PMEMOBJ, (str(built),)),) if built and built.is_file() and _PMEMOBJ not in named else ()
+
+
+def _largest(report: Report, peer: str) -> float:
+    rates = {(rate.system, rate.pwb, rate.swaps_per_transaction): rate.swaps_per_s for rate in report.rates}
+    return max(rates[sps.OURS, pwb, size] / rate for (system, pwb, size), rate in rates.items() if system == peer)
 
 
 def _report(result: Result) -> Report:

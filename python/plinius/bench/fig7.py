@@ -14,7 +14,7 @@ from plinius.bench import mirror, paper, private_memory
 from plinius.bench.clock import Turns
 from plinius.bench.experiment import Plan, Result, Row
 from plinius.bench.folders import new_folder
-from plinius.bench.methods import Method, encrypted_file
+from plinius.bench.methods import Method, durable_methods, encrypted_file
 from plinius.bench.mirror import DISK, MEGABYTE, RESTORE, SAVE, Measured
 from plinius.bench.mirror_report import Bounded, Compared, Report, summarize
 from plinius.bench.phases import Timed
@@ -95,7 +95,8 @@ class SaveAndRestore:
         for size_mb in sizes:
             plan.tell(f"fig7: {size_mb:g} MB")
             divided, turns = _Divided(), self._turns(plan, size_mb)
-            work = mirror.Plan(str(plan.memory), str(plan.disk), turns, [size_mb], lambda: [divided], [DISK])  # noqa: B023
+            methods = [divided, *([] if plan.quick else _others(size_mb))]
+            work = mirror.Plan(str(plan.memory), str(plan.disk), turns, [size_mb], lambda: methods, [DISK])  # noqa: B023
             one = mirror.measure(work)[0]
             measured.append(one)
             shares += divided.shares(one)
@@ -116,6 +117,8 @@ class SaveAndRestore:
         found = _found(result)
         return [
             *_summary_rows(found),
+            *_bound_rows(found),
+            *_other_rows(found),
             *_speed_rows(found),
             *_share_rows(found),
             *_memory_rows(found),
@@ -196,6 +199,29 @@ def _summary_rows(found: Found) -> list[Row]:
     fits_mb = paper.number("fig7.usable_epc").value - max(needed, default=found.beyond[0].private_bytes) / MEGABYTE
     papers = str(paper.number("fig7.largest_model_in_epc"))
     return [*rows, Row("largest model that would fit the usable EPC (computed)", f"{fits_mb:.1f} MB", papers)]
+
+
+def _others(size_mb: float) -> list[Method]:
+    """Other ways to save, which the paper has not: beside its largest model only."""
+    return [method for method in durable_methods() if method.name != FILE] if size_mb == _PAPERS_LARGEST_MB else []
+
+
+def _bound_rows(found: Found) -> list[Row]:
+    bounds = {SAVE: "sealing in cache + copying", RESTORE: "opening in cache + copying"}
+    return [
+        Row(f"{what} of {our.size_mb:g} MB / its bound, {bounds[what]}", our.ratio.text(2))
+        for what in (SAVE, RESTORE)
+        for our in found.ours(what)
+    ]
+
+
+def _other_rows(found: Found) -> list[Row]:
+    others = [one for one in found.report.compared if one.place == DISK and one.system not in (FILE, mirror.OURS)]
+    return [
+        Row(f"{what} of {one.size_mb:g} MB, times as fast as {one.system} on the disk", ratio.text(1))
+        for one in others
+        for what, ratio in ((SAVE, one.save_ratio), (RESTORE, one.restore_ratio))
+    ]
 
 
 def _speed_rows(found: Found) -> list[Row]:

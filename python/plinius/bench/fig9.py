@@ -43,7 +43,7 @@ class CrashAndResume:
     """The experiment."""
 
     name: str = "fig9"
-    title: str = "Figure 9: crash and resume, loss curves with and without mirroring"
+    title: str = "Fig. 9: crash and resume, loss curves with and without mirroring"
     full: Size = FULL
     quick: Size = QUICK
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 from plinius import pool
@@ -48,6 +50,20 @@ def this_machine(plan: Plan) -> Machine:
     return Machine(
         cpu(), cores, platform.release(), media[0], f"{media[1]} on {_file_system(str(plan.disk))}", versions
     )
+
+
+def busy_cores(seconds: float = 0.2) -> float:
+    """How many cores all programs together keep busy now, which nothing of ours does while this looks."""
+    before = _spent_s()
+    time.sleep(seconds)
+    return (_spent_s() - before) / seconds
+
+
+def _spent_s() -> float:
+    """Seconds that all cores have worked, from /proc/stat; proc(5): the 4th and 5th column are idle."""
+    total, *_ = Path("/proc/stat").read_text().splitlines()
+    user, nice, system, _idle, _io_wait, interrupts, soft_interrupts, steal, *_ = map(int, total.split()[1:])
+    return (user + nice + system + interrupts + soft_interrupts + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _version(package: str) -> str:

@@ -28,7 +28,7 @@ def plot(report: Report, path: str) -> None:
     """Draws swaps per second against swaps in a transaction, a line for each system (colour) and pwb (style)."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
     systems = list(dict.fromkeys(rate.system for rate in report.rates))
     for number, system in enumerate(systems):
@@ -46,5 +46,5 @@ def plot(report: Report, path: str) -> None:
     axes.set_ylabel("swaps per second")
     axes.set_title(f"{report.array_bytes >> 20} MiB array, one thread, {report.medium}", fontsize="medium")
     axes.grid(which="both", alpha=0.3)
-    axes.legend(fontsize="small", ncols=len(systems))
+    figure.legend(fontsize="small", ncols=2 * len(systems), loc="outside lower center")
     figure.savefig(path, dpi=150)

@@ -32,7 +32,7 @@ class Record(msgspec.Struct, frozen=True):
         machine: Where.
         measured_at: When it was over, in RFC 3339.
         took_s: How long it took.
-        load: How many programs wanted to run in its last minute, this one among them.
+        busy_cores: How many cores other programs kept busy just before it or just after it.
         result: What was measured; None: nothing was.
         reason: Why nothing was.
     """
@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     machine: Machine
     measured_at: str
     took_s: float
-    load: float
+    busy_cores: float
     result: dict[str, Any] | None = None
     reason: str | None = None
 
