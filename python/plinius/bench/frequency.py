@@ -169,8 +169,8 @@ class Frequency:
         return (
             f"With a kill every {rate['between_failures_s']:.0f} s, saving every {best['every']} steps brought the "
             f"most useful steps, {best['useful']}; after each step it was {often['useful']} and every "
-            f"{seldom['every']} steps {seldom['useful']}. A save of {1000 * rate['save_s']:.2f} ms puts Young's optimum at every "
-            f"{rate['young_every']:.0f} steps and Daly's at {rate['daly_every']:.0f}."
+            f"{seldom['every']} steps {seldom['useful']}. A save of {1000 * rate['save_s']:.2f} ms puts "
+            f"Young's optimum at every {rate['young_every']:.0f} steps and Daly's at {rate['daly_every']:.0f}."
         )
 
 
