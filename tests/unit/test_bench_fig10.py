@@ -144,7 +144,7 @@ def test_the_mirrored_training_loses_least(stand_in: None, folder: Path, tmp_pat
     assert mirrored["dollars_per_1000"] == pytest.approx(1000 * (600 / 3600) / mirrored["useful"])
     # Nothing ran while the trace says so.
     assert not [at_s for at_s in mirrored["curve"]["at_s"] if 310 / 300 < at_s < 400 / 300]
-    assert spot.meaning(result).startswith("After 1 preemptions of t ")
+    assert spot.meaning(result).startswith("After 1 preemption of t ")
     assert "mirrored after each step: cost" in [row.what for row in spot.rows(result)]
 
 

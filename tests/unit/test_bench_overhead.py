@@ -47,8 +47,8 @@ def test_the_others_are_named_by_what_they_cost() -> None:
     net = {"name": "n", "batch": 1, "state_bytes": 10**6, "plain_step_s": 0.5, "bound_s": 0.1, "savings": savings}
     named = {"cpu": "c", "cores": 1, "load": 0.0, "pm": "p", "disk": "d", "has_overlap": True}
     meaning = Overhead().meaning({**named, "nets": [net]})
-    assert "1.010 times as long, 1.001 times in the background" in meaning
-    assert "quick is the quickest with 1.200, and slow the slowest with 1.900" in meaning
+    assert "1.010 (1.010 to 1.010) times as long, 1.001 (1.001 to 1.001) times in the background" in meaning
+    assert "quick is the quickest with 1.200 (1.200 to 1.200), and slow the slowest with 1.900" in meaning
 
 
 def interval(median: float) -> dict[str, float]:

@@ -20,6 +20,7 @@ from plinius.bench.experiment import Plan, Result, Row
 from plinius.bench.folders import new_folder
 from plinius.bench.runs import Record, train
 from plinius.bench.small_job import LAYERS, SmallJob
+from plinius.bench.words import counted
 
 _VICTIMS: Final = ("enclave", "host", "both")
 _EDGE: Final = 2
@@ -119,7 +120,7 @@ class CrashAndResume:
         made = {name: result["steps"] + again for name, again in result["again"].items()}
         same = "bit for bit the curve of a training that nobody killed" if result["equal"] else "ANOTHER curve"
         return (
-            f"After {result['kills']} kills the mirrored training needed {made['mirrored']} steps for "
+            f"After {counted(result['kills'], 'kill')} the mirrored training needed {made['mirrored']} steps for "
             f"{result['steps']} and shows {same}; without a mirror it took {made['without']} steps."
         )
 

@@ -30,6 +30,7 @@ from plinius.bench.experiment import Plan, Result, Row
 from plinius.bench.folders import new_folder
 from plinius.bench.lives import Lived, Span, Way
 from plinius.bench.small_job import SmallJob
+from plinius.bench.words import counted, each
 from plinius.errors import PliniusError
 
 _SEED: Final = 1974
@@ -147,10 +148,10 @@ class Frequency:
         """Goodput for each `every`, and both optima."""
         found = []
         for rate in result["rates"]:
-            failing = f"{rate['kills']} kills, {rate['between_failures_s']:.0f} s apart in the mean"
+            failing = f"{counted(rate['kills'], 'kill')}, {rate['between_failures_s']:.0f} s apart in the mean"
             found += [
                 Row(
-                    f"{failing}: every {point['every']} steps",
+                    f"{failing}: {each(point['every'])}",
                     f"{point['useful']} useful of {point['executed']} steps, {point['share']:.0%} of the time "
                     f"(expected: {point['expected']:.0%})",
                 )
@@ -164,13 +165,12 @@ class Frequency:
     def meaning(self, result: Result) -> str:
         """What it means."""
         rate = result["rates"][0]
-        often, seldom = rate["points"][0], rate["points"][-1]
-        best = max(rate["points"], key=lambda point: point["useful"])
+        first, *others = rate["points"]
+        brought = "".join(f", {each(point['every'])} {point['useful']:,}" for point in others)
         return (
-            f"With a kill every {rate['between_failures_s']:.0f} s, saving every {best['every']} steps brought the "
-            f"most useful steps, {best['useful']}; after each step it was {often['useful']} and every "
-            f"{seldom['every']} steps {seldom['useful']}. A save of {1000 * rate['save_s']:.2f} ms puts "
-            f"Young's optimum at every {rate['young_every']:.0f} steps and Daly's at {rate['daly_every']:.0f}."
+            f"With a kill every {rate['between_failures_s']:.0f} s, a mirror that is saved {each(first['every'])} "
+            f"brought {first['useful']:,} useful steps{brought}; a save of {1000 * rate['save_s']:.2f} ms puts Young's optimum at every "
+            f"{rate['young_every']:.0f} steps and Daly's at {rate['daly_every']:.0f}."
         )
 
 

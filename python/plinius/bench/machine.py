@@ -14,6 +14,8 @@ from plinius import pool
 from plinius.bench.experiment import Plan
 from plinius.bench.tables import cpu
 
+_LOOKS: Final = 3
+_LOOK_S: Final = 0.1
 _PACKAGES: Final = ("plinius", "torch", "numpy", "cryptography")
 
 
@@ -52,11 +54,18 @@ def this_machine(plan: Plan) -> Machine:
     )
 
 
-def busy_cores(seconds: float = 0.2) -> float:
-    """How many cores all programs together keep busy now, which nothing of ours does while this looks."""
+def busy_cores() -> float:
+    """How many cores other programs keep busy now: nothing of ours does while this looks.
+
+    What ended just before may still be cleared away, so the quietest of a few looks counts.
+    """
+    return min(_busy_cores() for _ in range(_LOOKS))
+
+
+def _busy_cores() -> float:
     before = _spent_s()
-    time.sleep(seconds)
-    return (_spent_s() - before) / seconds
+    time.sleep(_LOOK_S)
+    return (_spent_s() - before) / _LOOK_S
 
 
 def _spent_s() -> float:

@@ -92,14 +92,13 @@ EXPERIMENT: Final[Experiment] = Overhead()
 
 
 def _meaning(net: Trained) -> str:
-    ratios = {one.way: one.ratio.median for one in net.savings}
-    others = {way: middle for way, middle in ratios.items() if way not in (OURS, OURS_BEHIND)}
-    best = min(others, key=others.__getitem__)
+    ratios = {one.way: one.ratio for one in net.savings}
+    others = sorted(ratios.keys() - {OURS, OURS_BEHIND}, key=lambda way: ratios[way].median)
     return (
         f"With a save after each, a step of {net.name} (state {net.state_bytes / _MEGABYTE:.1f} MB, "
-        f"{rounded(net.plain_step_s * _MS)} ms without) takes {ratios[OURS]:.3f} times as long, "
-        f"{ratios[OURS_BEHIND]:.3f} times in the background; of the others {best} is the quickest with "
-        f"{others[best]:.3f}, and {max(others, key=others.__getitem__)} the slowest with {max(others.values()):.3f}."
+        f"{rounded(net.plain_step_s * _MS)} ms without) takes {ratios[OURS].text(3)} times as long, "
+        f"{ratios[OURS_BEHIND].text(3)} times in the background; of the others {others[0]} is the quickest with "
+        f"{ratios[others[0]].text(3)}, and {others[-1]} the slowest with {ratios[others[-1]].text(3)}."
     )
 
 

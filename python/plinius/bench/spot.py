@@ -20,6 +20,7 @@ from plinius.bench.folders import new_folder
 from plinius.bench.lives import Lived, Way
 from plinius.bench.small_job import SmallJob
 from plinius.bench.trace import Trace
+from plinius.bench.words import counted
 from plinius.errors import PliniusError
 
 CHECKPOINT_EVERY: Final = 100
@@ -139,8 +140,12 @@ def rows(result: Result) -> list[Row]:
     return found
 
 
+def _preempted(result: Result) -> str:
+    return counted(result["starts"] - 1, "preemption")
+
+
 def _played(result: Result) -> str:
-    part = f"{result['trace_s'] / 3600:.1f} hours of {result['trace']} with {result['starts'] - 1} preemptions"
+    part = f"{result['trace_s'] / 3600:.1f} hours of {result['trace']} with {_preempted(result)}"
     if not result["chosen"]:
         return part
     # It has to be said: in another part a start could be longer than a life, and all three ways would stand still.
@@ -157,7 +162,7 @@ def meaning(result: Result) -> str:
         lives = len(ways) * result["starts"]
         caution = f" {stillborn} of the {lives} lives ended before a first step, which makes the comparison a weak one."
     return (
-        f"After {result['starts'] - 1} preemptions of {result['trace']} ({result['trace_s'] / 3600:.1f} hours of it, "
+        f"After {_preempted(result)} of {result['trace']} ({result['trace_s'] / 3600:.1f} hours of it, "
         f"{result['factor']:.0f} times as fast) the mirrored training stands at step {mirrored['useful']}, "
         f"the one with checkpoints every {result['checkpoint_every']} steps at {others[0]['useful']}, "
         f"the one without at {others[1]['useful']}.{caution}"
