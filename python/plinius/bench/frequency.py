@@ -169,8 +169,8 @@ class Frequency:
         brought = "".join(f", {each(point['every'])} {point['useful']:,}" for point in others)
         return (
             f"With a kill every {rate['between_failures_s']:.0f} s, a mirror that is saved {each(first['every'])} "
-            f"brought {first['useful']:,} useful steps{brought}; a save of {1000 * rate['save_s']:.2f} ms puts Young's optimum at every "
-            f"{rate['young_every']:.0f} steps and Daly's at {rate['daly_every']:.0f}."
+            f"brought {first['useful']:,} useful steps{brought}; a save of {1000 * rate['save_s']:.2f} ms puts "
+            f"Young's optimum at every {rate['young_every']:.0f} steps and Daly's at {rate['daly_every']:.0f}."
         )
 
 
