@@ -25,6 +25,8 @@ pub trait Source: Sync {
         self.copy_out(at, &mut copy);
         see(&copy)
     }
+    /// Asks for `len` bytes, starting at `at`, to be in the cache soon; the range is inside. A hint: nothing is read.
+    fn prefetch(&self, _at: usize, _len: usize) {}
     /// Whether there is nothing to seal.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -42,6 +44,10 @@ impl<S: Source> Source for &S {
 
     fn look<T>(&self, at: usize, len: usize, see: impl FnOnce(&[u8]) -> T) -> T {
         (**self).look(at, len, see)
+    }
+
+    fn prefetch(&self, at: usize, len: usize) {
+        (**self).prefetch(at, len);
     }
 }
 
@@ -159,28 +165,28 @@ pub fn useful_threads(threads: usize, bytes: usize) -> usize {
     threads.min(bytes / BYTES_PER_THREAD).max(1)
 }
 
-/// Runs `work(worker's staging buffer, item)` for `0..items` on `threads` threads. The first error stops all of them;
-/// `done` runs in each thread at its end, when its staging buffer has been wiped. That has `staging_bytes`, whatever an
+/// Runs `work(worker's staging buffer, item, the worker's next item)` for `0..items` on `threads` threads. The first error
+/// stops all of them; `done` runs in each thread at its end, when its staging buffer has been wiped. That has `staging_bytes`, whatever an
 /// item needs of it: to fill it up with zeros for each would cost as much as to copy into it.
 pub fn in_parallel(
     items: usize,
     threads: usize,
     staging_bytes: usize,
-    work: impl Fn(&mut [u8], usize) -> Result<()> + Sync,
+    work: impl Fn(&mut [u8], usize, Option<usize>) -> Result<()> + Sync,
     done: impl Fn() + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     let worker = || {
         let mut staging = vec![0; staging_bytes];
-        loop {
-            let item = next.fetch_add(1, Ordering::Relaxed);
-            if item >= items {
-                break;
-            }
-            if let Err(error) = work(&mut staging, item) {
+        let claim = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|item| *item < items);
+        let mut claimed = claim();
+        while let Some(item) = claimed {
+            claimed = claim();
+            if let Err(error) = work(&mut staging, item, claimed) {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 next.store(items, Ordering::Relaxed);
+                break;
             }
         }
         wipe(&mut staging);

@@ -40,7 +40,7 @@ impl Reading {
             work.len(),
             useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
             longest(&work) + TAG_BYTES,
-            |staging, item| {
+            |staging, item, _| {
                 let (name, sealed, target) = &buffers[work[item].buffer];
                 let opened = self.open_chunk(pool, &self.context, name, sealed, work[item], staging)?;
                 target.copy_in(work[item].at, opened);

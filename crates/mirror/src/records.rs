@@ -95,7 +95,7 @@ impl RecordReader {
             indices.len(),
             useful_threads(threads, indices.len() * self.shape.sealed_bytes()),
             self.shape.sealed_bytes(),
-            |staging, item| {
+            |staging, item, _| {
                 let record = self.open_record(pool, indices[item], staging)?;
                 let (image, label) = record.split_at(self.shape.image_bytes);
                 labels.copy_in(item * self.shape.label_bytes, label);
@@ -112,7 +112,9 @@ impl RecordReader {
 
     /// Checks the tags of `count` records from `first` on.
     pub fn verify(&self, pool: &Arc<Pool>, first: u64, count: usize, threads: usize) -> Result<()> {
-        let check = |staging: &mut [u8], item: usize| self.open_record(pool, first + item as u64, staging).map(drop);
+        let check = |staging: &mut [u8], item: usize, _: Option<usize>| {
+            self.open_record(pool, first + item as u64, staging).map(drop)
+        };
         let threads = useful_threads(threads, count * self.shape.sealed_bytes());
         in_parallel(count, threads, self.shape.sealed_bytes(), check, || {})
     }

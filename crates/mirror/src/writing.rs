@@ -119,7 +119,7 @@ impl<R: Region> Writing<R> {
             work.len(),
             useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
             longest(&work),
-            |staging, item| {
+            |staging, item, next| {
                 let chunk = work[item];
                 let (name, source) = &buffers[chunk.buffer];
                 let staging = &mut staging[..chunk.len];
@@ -128,7 +128,16 @@ impl<R: Region> Writing<R> {
                 watch(chunk, staging)?;
                 let aad = name.borrow().aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
                 let sealed = self.key.seal(&aad, staging)?;
-                reserved.write(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging)?;
+                // Stores past the cache leave the memory time to fetch what this thread seals next.
+                let upcoming = next.map(|item| (&buffers[work[item].buffer].1, work[item]));
+                let fetch = |at: usize, len: usize| {
+                    if let Some((source, chunk)) = &upcoming
+                        && at < chunk.len
+                    {
+                        source.prefetch(chunk.at + at, len.min(chunk.len - at));
+                    }
+                };
+                reserved.write_beside(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging, fetch)?;
                 results.lock().unwrap_or_else(PoisonError::into_inner)[item] = sealed;
                 Ok(())
             },

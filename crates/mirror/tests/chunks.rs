@@ -6,7 +6,7 @@ use plinius_mirror::{
     BufferName, CHUNK_BYTES, Context, Error, Reading, RecordReader, RecordShape, SealedBuffer, Source, Target, Writing,
     seal_records,
 };
-use plinius_pm::{Entry, Extent, Options, Pool};
+use plinius_pm::{Entry, Extent, Flush, Options, Pool};
 use plinius_seal::{Cipher, JobKey, NONCE_BYTES, TAG_BYTES};
 
 /// Memory of a test.
@@ -50,9 +50,13 @@ struct Fixture {
 
 impl Fixture {
     fn new(name: &str) -> Self {
+        Self::with(name, None)
+    }
+
+    fn with(name: &str, flush: Option<Flush>) -> Self {
         let folder = std::env::temp_dir().join(format!("plinius-mirror-{name}-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
-        let options = Options { max_bytes: None, heap_bytes: 1 << 20, pool_id: [1; 16], flush: None, require: None };
+        let options = Options { max_bytes: None, heap_bytes: 1 << 20, pool_id: [1; 16], flush, require: None };
         let pool = Pool::open(&folder.join("pool"), options).unwrap();
         Self { pool, key: JobKey::generate(Cipher::Aes128Gcm).unwrap(), folder }
     }
@@ -124,6 +128,49 @@ fn buffers_of_all_lengths_come_back() {
         assert!(opened == written.contents[index], "{length} bytes");
         assert_eq!(written.sealed[index].tags.len(), length.div_ceil(CHUNK_BYTES) * TAG_BYTES);
     }
+}
+
+/// Memory of a test, and what was asked to be in the cache soon: offset and length.
+struct Asked(Bytes, Mutex<Vec<(usize, usize)>>);
+
+impl Source for Asked {
+    fn len(&self) -> usize {
+        Source::len(&self.0)
+    }
+
+    fn copy_out(&self, at: usize, out: &mut [u8]) {
+        self.0.copy_out(at, out);
+    }
+
+    fn prefetch(&self, at: usize, len: usize) {
+        self.1.lock().unwrap().push((at, len));
+    }
+}
+
+/// Seals a buffer with one thread, into a pool with this flush; what was asked for, in order and joined.
+fn asked_for(flush: Option<Flush>, length: usize) -> Vec<(usize, usize)> {
+    let fixture = Fixture::with(&format!("asked-{length}-{}", flush.is_some()), flush);
+    let buffers = [(name(length), Asked(Bytes::of(pattern(length)), Mutex::new(vec![])))];
+    Writing::begin(fixture.pool.clone(), &fixture.key, context()).unwrap().seal(&buffers, 1).unwrap();
+    let mut joined: Vec<(usize, usize)> = vec![];
+    for (at, len) in buffers[0].1.1.lock().unwrap().iter().copied() {
+        assert!(len > 0 && at + len <= length, "{len} bytes at {at}");
+        match joined.last_mut() {
+            Some((begin, whole)) if *begin + *whole == at => *whole += len,
+            _ => joined.push((at, len)),
+        }
+    }
+    joined
+}
+
+#[test]
+fn what_is_sealed_next_is_fetched_while_stores_past_the_cache_wait() {
+    let flush = Some(Flush::best_instruction());
+    assert_eq!(asked_for(flush, CHUNK_BYTES), []);
+    assert_eq!(asked_for(flush, 3 * CHUNK_BYTES), [(CHUNK_BYTES, 2 * CHUNK_BYTES)]);
+    assert_eq!(asked_for(flush, CHUNK_BYTES + 77), [(CHUNK_BYTES, 77)]);
+    // To an ordinary file there are no such stores.
+    assert_eq!(asked_for(Some(Flush::Fdatasync), 3 * CHUNK_BYTES), []);
 }
 
 #[test]

@@ -278,6 +278,10 @@ impl Region for MappedFile {
         unsafe { stream_copy(self.flush, self.at(at), bytes) }
     }
 
+    fn streams(&self) -> bool {
+        self.flush != Flush::Fdatasync
+    }
+
     #[inline]
     fn copy(&self, from: u64, to: u64, len: u64) {
         self.check(from, len as usize);

@@ -37,6 +37,11 @@ pub trait Region: Send + Sync + 'static {
     /// Writes bulk bytes past the cache; durable after the writing thread's fence.
     fn stream(&self, at: u64, bytes: &[u8]);
 
+    /// Whether `stream` stores past the cache.
+    fn streams(&self) -> bool {
+        true
+    }
+
     /// Copies whole cache lines from one place of the pool to another past the cache; durable after this thread's fence.
     fn copy(&self, from: u64, to: u64, len: u64);
 

@@ -10,6 +10,9 @@ use crate::file::MappedFile;
 use crate::pool::{Pool, Space};
 use crate::region::Region;
 
+/// So much is stored past the cache at a time where something else is asked of the memory beside it.
+const PIECE_BYTES: usize = 2048;
+
 impl<R: Region> Pool<R> {
     /// Takes one free extent for each size, which is not zero, growing the pool when the free space does not do.
     pub fn reserve(self: &Arc<Self>, sizes: &[u64]) -> Result<Reserved<R>> {
@@ -99,6 +102,20 @@ impl<R: Region> Reserved<R> {
             return Err(Error::Misuse(format!("{} bytes at {at} do not fit the reserved extent {index}", bytes.len())));
         };
         self.pool.region.stream(extent.offset + at, bytes);
+        Ok(())
+    }
+
+    /// As `write`, and calls `beside(offset, length)` for each piece of the bytes before it is stored, if they are stored
+    /// past the cache: what it asks of the memory is done while the stores wait.
+    pub fn write_beside(&self, index: usize, at: u64, bytes: &[u8], beside: impl Fn(usize, usize)) -> Result<()> {
+        if !self.pool.region.streams() {
+            return self.write(index, at, bytes);
+        }
+        for (number, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+            let offset = number * PIECE_BYTES;
+            beside(offset, piece.len());
+            self.write(index, at + offset as u64, piece)?;
+        }
         Ok(())
     }
 

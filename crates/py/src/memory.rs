@@ -1,11 +1,14 @@
 //! Borrowing the memory of Python objects: the one place outside the pool's mapping with `unsafe`.
 
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::ptr;
 
 use plinius_mirror::{Source, Target};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
+
+const LINE_BYTES: usize = 64;
 
 /// The bytes behind a Python buffer, borrowed for as long as this lives.
 ///
@@ -53,6 +56,14 @@ impl Borrowed {
 impl Source for Borrowed {
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn prefetch(&self, at: usize, len: usize) {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "prefetch outside a borrowed buffer");
+        for offset in (at..at + len).step_by(LINE_BYTES) {
+            // SAFETY: the address is inside the borrowed memory (checked above), and a hint accesses nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.pointer.add(offset).cast()) }
+        }
     }
 
     fn copy_out(&self, at: usize, out: &mut [u8]) {
