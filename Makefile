@@ -78,7 +78,8 @@ paper-accuracy: setup ## the paper's accuracy on MNIST with 9 kills (needs PLINI
 
 bench-all: setup ## the paper's evaluation, every table and figure (BENCH_ARGS=--quick: 3 minutes); writes bench-out/report/
 	@$(MAKE) target/pmemobj_sps || echo 'bench-all: figure 6 is measured without libpmemobj'
-	@.venv/bin/plinius bench all --output bench-out/report $(if $(PLINIUS_DATA),--data $(PLINIUS_DATA)) $(PEERS) $(BENCH_ARGS)
+	@mkdir -p bench-out
+	@.venv/bin/plinius bench all --output bench-out/report --disk bench-out $(if $(PLINIUS_DATA),--data $(PLINIUS_DATA)) $(PEERS) $(BENCH_ARGS)
 
 bench-step: setup ## a step with a save every 1, 10 and 50 steps, beside other ways (--quick: 3 minutes); writes bench-out/
 	@.venv/bin/plinius bench step --output bench-out $(BENCH_ARGS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from inside import Command
-from plinius.bench import everything, registry
+from plinius.bench import everything, records, registry
 from plinius.bench.everything import Run
 from plinius.bench.experiment import Experiment, Plan, Result, Row
 from plinius.bench.peers import Peer
@@ -107,7 +107,7 @@ def test_a_result_of_another_form_is_measured_anew(fakes: Fakes) -> None:
     path.write_text(path.read_text().replace('"count"', '"number"'))
     fakes.run.go()
     assert fakes.counts() == [1, 2, 1]
-    assert any("two: the result that is here has another form" in line for line in fakes.told)
+    assert any(line.startswith("two: what was measured cannot be shown: KeyError") for line in fakes.told)
 
 
 def test_results_of_another_plan_or_machine_or_half_a_file_are_measured_anew(
@@ -150,11 +150,28 @@ def test_what_cannot_run_is_a_line_and_does_not_stop_the_others(fakes: Fakes) ->
     assert "no fio" not in fakes.page()
 
 
-def test_a_result_with_a_number_that_is_none_is_no_result(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_shown_is_no_result_and_does_not_stop_the_others(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fakes.made["one"], "measure", lambda _: {"count": float("nan")})
-    with pytest.raises(ValueError, match="JSON"):
-        fakes.run.go()
-    assert list(fakes.run.folder.iterdir()) == []
+    monkeypatch.setattr(fakes.made["two"], "draw", lambda *_: 1 // 0)
+    reasons = [record.reason for record in fakes.run.go()]
+    assert "JSON compliant" in str(reasons[0])
+    assert "cannot be shown: ZeroDivisionError" in str(reasons[1])
+    assert reasons[2] is None
+    assert fakes.record("one")["result"] is None
+    assert not (fakes.run.folder / "two.png").exists()
+    assert "1 of 3 experiments" in fakes.page()
+
+
+def test_what_is_measured_may_have_changed(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes.run.go()
+    monkeypatch.setattr(records.storage, "tool", lambda: "another")
+    fakes.run.go()
+    assert fakes.counts() == [2, 2, 2]
+    monkeypatch.setattr(everything.simulated, "measurement", lambda: b"other code")
+    fakes.run.go()
+    assert fakes.counts() == [3, 3, 3]
 
 
 class Page(HTMLParser):

@@ -118,12 +118,14 @@ def step(number: int, durable: int) -> Step:
 
 
 def test_what_is_useful_is_what_the_last_life_stands_at() -> None:
-    first, last = Life(0, 0, [step(1, 0), step(2, 2), step(3, 2)]), Life(5, 2, [step(3, 2)])
+    first, last = Life(0, [step(1, 0), step(2, 2), step(3, 2)]), Life(5, [step(3, 2)])
     assert (Lived([first, last]).useful, Lived([first, last]).executed) == (3, 4)
     assert Lived([first, Life(5)]).useful == Lived([first, Life(5)]).durable == 2
     assert Lived([first]).restart_s() == 0.5
     assert Lived([first]).save_s() == 0.1
     assert (Lived([]).useful, Lived([]).restart_s()) == (0, None)
+    # A timetable that ends with a kill leaves what is durable.
+    assert Lived([first, last], ended_by_kill=True).useful == 2
 
 
 def test_a_training_that_fails_by_itself_is_an_error(folder: Path) -> None:
@@ -140,10 +142,10 @@ def test_the_mirrored_training_loses_least(stand_in: None, folder: Path, tmp_pat
     mirrored, checkpoint, nothing = (ways[name] for name in (spot.MIRRORED, spot.CHECKPOINT, spot.NOTHING))
     assert mirrored["useful"] - mirrored["executed"] in (0, 1)  # a step may be durable and not yet reported
     assert 0 < nothing["useful"] < nothing["executed"] - 10
-    assert checkpoint["useful"] % spot.CHECKPOINT_EVERY or checkpoint["useful"] == 0
+    assert mirrored["useful"] >= checkpoint["useful"]
     assert mirrored["dollars_per_1000"] == pytest.approx(1000 * (600 / 3600) / mirrored["useful"])
     # Nothing ran while the trace says so.
-    assert not [at_s for at_s in mirrored["curve"]["at_s"] if 310 / 300 < at_s < 400 / 300]
+    assert not [at_s for at_s in mirrored["curve"]["at_s"] if 340 / 300 < at_s < 400 / 300]
     assert spot.meaning(result).startswith("After 1 preemption of t ")
     assert "mirrored after each step: cost" in [row.what for row in spot.rows(result)]
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from plinius.bench import fig6, sps
+from plinius.bench import fig6, peers, sps
 from plinius.bench.experiment import Plan
 from plinius.bench.peers import Peer
 
@@ -58,7 +58,7 @@ def test_a_faster_peer_is_told(program: Program, plan: Plan) -> None:
 
 
 def test_without_a_peer_it_says_so(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fig6, "source_tree", lambda: None)
+    monkeypatch.setattr(peers, "source_tree", lambda: None)
     told: list[str] = []
     experiment = small()
     result = experiment.measure(replace(plan, tell=told.append))
@@ -73,7 +73,7 @@ def test_what_the_tree_has_built_is_measured_beside_a_named_peer(
     built.parent.mkdir()
     built.write_text(f"#!{sys.executable}\n{SLOW_PEER}\n")
     built.chmod(0o755)
-    monkeypatch.setattr(fig6, "source_tree", lambda: tmp_path)
+    monkeypatch.setattr(peers, "source_tree", lambda: tmp_path)
     named = replace(program(SLOW_PEER), name="another")
     result = small(named).measure(plan)
     assert [least["peer"] for least in result["smallest"]] == ["libpmemobj", "another"]

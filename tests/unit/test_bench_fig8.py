@@ -46,7 +46,7 @@ def test_the_ratio_is_that_of_sealed_to_plain(monkeypatch: pytest.MonkeyPatch) -
             return 3.0
 
     point = fig8._point(Slow(), 4, TINY.quick.turns)  # type: ignore[arg-type]
-    assert point["ratio"] == {"median": 1.5, "low": 1.5, "high": 1.5}
+    assert point["ratio"] == {"median": 1.5, "low": 1.5, "high": 1.5, "count": 3}
     result = {"points": [point], "network": "net"}
     assert "1.500 times" in TINY.meaning(result)
     assert "cannot be told" not in TINY.meaning(result)

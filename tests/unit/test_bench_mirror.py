@@ -40,14 +40,15 @@ def test_the_interval_of_a_median_holds_it_and_narrows() -> None:
     assert few.median == many.median == 3
     assert (few.low, few.high) == (1, 5)
     assert 2 < many.low <= 3 <= many.high < 4
-    assert Interval(1.0123, 0.99, 1.03).text(2) == "1.01 (0.99 to 1.03)"
+    assert Interval(1.0123, 0.99, 1.03, 6).text(2) == "1.01 (0.99 to 1.03)"
+    assert Interval(1, 0.9, 2, 3).text(1) == "1.0 (0.9 to 2.0, all of 3)"
     with pytest.raises(ValueError, match="nothing was measured"):
         median([])
 
 
 def test_a_ratio_is_that_of_pairs() -> None:
     # The machine is ten times slower in the second pair: a ratio of medians would not be 2.
-    assert ratio([2, 20, 4], [1, 10, 2]) == Interval(2, 2, 2)
+    assert ratio([2, 20, 4], [1, 10, 2]) == Interval(2, 2, 2, 3)
     with pytest.raises(ValueError, match="shorter"):
         ratio([1, 2], [1])
 
@@ -140,8 +141,8 @@ def test_ratios_to_the_bound_and_to_other_ways() -> None:
             size.restore_phases.append({"read and open": 18 * slow})
     report = mirror_report.summarize(Plan("/dev/shm", "/", ONCE, [10]), [size])  # noqa: S108
     save, restore = report.bounded
-    assert (save.what, save.ratio) == ("save", Interval(1.5, 1.5, 1.5))
-    assert (restore.what, restore.ratio) == ("restore", Interval(2, 2, 2))
+    assert (save.what, save.ratio) == ("save", Interval(1.5, 1.5, 1.5, 4))
+    assert (restore.what, restore.ratio) == ("restore", Interval(2, 2, 2, 4))
     assert (save.seconds, save.crypto_s, save.copy_s) == (13.5, 2.25, 6.75)
     assert save.above_s == statistics.median([1, 1, 8, 8])
     assert save.phases["rest"] == statistics.median([2.25, 2.25, 18, 18])
@@ -151,7 +152,7 @@ def test_ratios_to_the_bound_and_to_other_ways() -> None:
     assert other.blocked_s == 4.5
     assert report.pairs == {"10": 4}
     text = mirror_report.explain(report)
-    assert "1.50 (1.50 to 1.50)" in text
+    assert "1.50 (1.50 to 1.50, all of 4)" in text
     assert [line for line in text.splitlines() if line.split()[:3] == ["other", "disk", "10"]], text
 
 
@@ -203,10 +204,10 @@ def test_what_a_save_adds_to_a_step() -> None:
     report = step_report.summarize(step.Plan("/dev/shm", "/", [], ONCE), [found])  # noqa: S108
     [net] = report.nets
     [saving] = net.savings
-    assert saving.ratio == Interval(1.25, 1.25, 1.25)
+    assert saving.ratio == Interval(1.25, 1.25, 1.25, 2)
     assert saving.added_s.median == pytest.approx(10 * statistics.median([0.25, 1.25]))
     assert (net.plain_step_s, net.bound_s, saving.pairs) == (3, 0.1, 2)
-    assert "1.250 (1.250 to 1.250)" in step_report.explain(report)
+    assert "1.250 (1.250 to 1.250, all of 2)" in step_report.explain(report)
 
 
 def test_each_way_is_measured_beside_a_block_without_saving(folder: Path) -> None:
@@ -220,7 +221,7 @@ def test_each_way_is_measured_beside_a_block_without_saving(folder: Path) -> Non
 
     plan = step.Plan(str(folder), str(folder), [make], ONCE, [1, 3])  # type: ignore[list-item]
     found = step.measure(plan)
-    ways = [OURS, *([step.OURS_BEHIND] if step.has_overlap() else []), *(method.name for method in durable_methods())]
+    ways = [OURS, step.OURS_BEHIND, step.OURS_ON_DISK, *(method.name for method in durable_methods())]
     for one, saves in zip(found, (2, 1), strict=True):
         assert list(one.step_s) == list(one.plain_s) == ways
         assert {way: len(times) for way, times in one.blocked_s.items() if way} == dict.fromkeys(ways, saves)

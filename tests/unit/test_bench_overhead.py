@@ -8,7 +8,7 @@ from pathlib import Path
 from plinius.bench.clock import Turns
 from plinius.bench.experiment import Plan
 from plinius.bench.overhead import Overhead, Size
-from plinius.bench.step import OURS, OURS_BEHIND
+from plinius.bench.step import OURS, OURS_BEHIND, OURS_ON_DISK
 
 ONCE = Turns(seconds=0.001, at_least=1, at_most=1)
 TINY = Size(width=8, layers=1, step_s=0, papers=True, turns=ONCE)
@@ -24,32 +24,28 @@ def test_each_way_stands_beside_steps_without_a_save(folder: Path, tmp_path: Pat
     papers, transformer = result["nets"]
     assert papers["name"] == "plinius-mnist.cfg"
     assert [one["way"] for one in papers["savings"]] == [one["way"] for one in transformer["savings"]]
-    assert {one["way"] for one in papers["savings"]} > {OURS, OURS_BEHIND, "AES-GCM", "torch.save"}
+    assert {one["way"] for one in papers["savings"]} > {OURS, OURS_BEHIND, OURS_ON_DISK, "AES-GCM", "torch.save"}
     tiny.draw(result, tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     rows = tiny.rows(result)
-    assert len(rows) == 2 * len(papers["savings"])
-    assert rows[0].what == f"step of plinius-mnist.cfg, batch 2, with a save after it / without: {OURS}"
+    assert len(rows) == 1 + 2 * len(papers["savings"])
+    assert rows[1].what == f"step of plinius-mnist.cfg, batch 2, with a save after it / without: {OURS}"
     assert not list(folder.iterdir())
 
 
 def test_the_others_are_named_by_what_they_cost() -> None:
+    ours = {OURS: 1.01, OURS_BEHIND: 1.001, OURS_ON_DISK: 1.1}
+    ratios = ours | {"slow": 1.9, "quick": 1.2, "middling": 1.5}
+    named = {"every": 1, "pairs": 1, "blocked_s": 0.01}
     savings = [
-        {
-            "way": way,
-            "every": 1,
-            "pairs": 1,
-            "blocked_s": 0.01,
-            **{key: interval(ratio) for key in ("ratio", "added_s")},
-        }
-        for way, ratio in ((OURS, 1.01), (OURS_BEHIND, 1.001), ("slow", 1.9), ("quick", 1.2), ("middling", 1.5))
+        {"way": way, **named, "ratio": interval(ratio), "added_s": interval(ratio)} for way, ratio in ratios.items()
     ]
     net = {"name": "n", "batch": 1, "state_bytes": 10**6, "plain_step_s": 0.5, "bound_s": 0.1, "savings": savings}
-    named = {"cpu": "c", "cores": 1, "load": 0.0, "pm": "p", "disk": "d", "has_overlap": True}
-    meaning = Overhead().meaning({**named, "nets": [net]})
-    assert "1.010 (1.010 to 1.010) times as long, 1.001 (1.001 to 1.001) times in the background" in meaning
+    facts = {"cpu": "c", "cores": 1, "load": 0.0, "pm": "p", "disk": "d"}
+    meaning = Overhead().meaning({**facts, "nets": [net]})
+    assert "1.010 (1.010 to 1.010) times as long, 1.001 (1.001 to 1.001) times in the background, and 1.100" in meaning
     assert "quick is the quickest with 1.200 (1.200 to 1.200), and slow the slowest with 1.900" in meaning
 
 
 def interval(median: float) -> dict[str, float]:
-    return {"median": median, "low": median, "high": median}
+    return {"median": median, "low": median, "high": median, "count": 9}

@@ -12,6 +12,7 @@ from plinius.darknet import parse
 from plinius.dataset import seal_dataset
 from plinius.enclave.job import Job
 from plinius.enclave.trainer import train
+from plinius.errors import PliniusError
 from plinius.mirror import RollbackWarning
 from plinius.pool import Pool
 from plinius.seal import Key
@@ -50,7 +51,11 @@ class Calls:
 
 
 def count_calls(place: Path) -> Calls:
-    """Trains a tiny network for some steps, for twice as many, and starts it again when it is done."""
+    """Trains a tiny network for one step, starts it again when it is done, and then for some steps more.
+
+    Raises:
+        PliniusError: Not every step called as often.
+    """
     counts = []
     with Pool(place / "pool") as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", RollbackWarning)
@@ -60,6 +65,8 @@ def count_calls(place: Path) -> Calls:
         for steps in (1, 1, 1 + _STEPS):
             counts.append(_calls_of_a_run(pool, grant, place / "data", steps))
     _, again, more = counts
+    if (more - again) % _STEPS:
+        raise PliniusError("not every step calls out of the enclave as often: the model of SGX does not hold")
     return Calls(save=(more - again) // _STEPS, restore=again)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -212,6 +213,10 @@ def everything(
     if data is not None and not Path(data).is_dir():
         raise ConfigError("there is no such folder", path=data)
     _prepare(output)
+    # What was started is ended, and folders are removed, whoever stops this.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    from functools import partial
+
     from plinius.bench.everything import Run
     from plinius.bench.experiment import Plan
     from plinius.bench.peers import Peer
@@ -221,7 +226,9 @@ def everything(
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeElapsedColumn())
     with _progress(*columns) as bar:
         task = bar.add_task("measuring", total=len(names))
-        plan = Plan(quick, Path(pool), Path(disk), Path(data) if data else None, bar.console.print)
+        plan = Plan(
+            quick, Path(pool), Path(disk), Path(data) if data else None, partial(bar.console.print, markup=False)
+        )
 
         def show(name: str) -> None:
             bar.update(task, description=f"measuring {name}", completed=names.index(name))

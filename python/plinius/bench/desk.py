@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,19 @@ from plinius.seal import Key
 
 _SIDE = 28
 _CLASSES = 10
+_PATIENCE_S = 120.0
+
+
+@contextmanager
+def patience(give_up: Callable[[], None]) -> Iterator[None]:
+    """Calls `give_up` if this takes far longer than it ever does: a host asks a broker that has died for ever."""
+    timer = threading.Timer(_PATIENCE_S, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Desk:

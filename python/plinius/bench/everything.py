@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
+from msgspec.structs import replace as replace_struct
+
+from plinius.attest import simulated
 from plinius.bench import page, records, registry
 from plinius.bench.experiment import Experiment, Plan
 from plinius.bench.fig6 import SwapsPerSecond
 from plinius.bench.machine import Machine, busy_cores, this_machine
 from plinius.bench.peers import Peer
-from plinius.bench.records import Record, Settings
+from plinius.bench.records import Record, Settings, surroundings
 from plinius.errors import PliniusError
 
 Load = Callable[[str], Experiment]
@@ -64,15 +67,13 @@ class Run:
             kept = self._kept(name, machine)
             if kept is not None:
                 found[name] = kept
-                self._draw(kept)
         for name in self.only:
             begun(name)
             if name in found:
                 self.plan.tell(f"{name}: kept from {found[name].measured_at}")
                 continue
-            found[name] = self._measure(name, machine)
+            found[name] = self._shown(self._measure(name, machine))
             records.write(self.folder / f"{name}.json", found[name])
-            self._draw(found[name])
             self._write_page(machine, found)
         self._write_page(machine, found)
         return [found[name] for name in self.only]
@@ -81,22 +82,17 @@ class Run:
     def _settings(self) -> Settings:
         plan = self.plan
         data = str(plan.data.resolve()) if plan.data else None
-        return Settings(
-            plan.quick, str(plan.memory.resolve()), str(plan.disk.resolve()), data, [str(peer) for peer in self.peers]
-        )
+        folders = str(plan.memory.resolve()), str(plan.disk.resolve()), data
+        peers = [str(peer) for peer in self.peers]
+        return Settings(plan.quick, *folders, peers, surroundings(plan.data), simulated.measurement().hex())
 
     def _kept(self, name: str, machine: Machine) -> Record | None:
         record = records.read(self.folder / f"{name}.json")
         same = record is not None and (record.settings, record.machine) == (self._settings, machine)
         if record is None or not same or record.result is None or (self.again and name in self.only):
             return None
-        try:
-            experiment = self.load(name)
-            experiment.meaning(record.result), experiment.rows(record.result)
-        except Exception:  # an earlier state of this version wrote it, in another form
-            self.plan.tell(f"{name}: the result that is here has another form and is measured anew")
-            return None
-        return record
+        shown = self._shown(record)
+        return None if shown.result is None else record
 
     def _measure(self, name: str, machine: Machine) -> Record:
         busy = busy_cores()
@@ -122,13 +118,25 @@ class Run:
             return cast("Experiment", replace(experiment, peers=tuple(self.peers)))
         return experiment
 
-    def _draw(self, record: Record) -> None:
-        """Draws the figure of a result; without a result, an older figure goes."""
+    def _shown(self, record: Record) -> Record:
+        """The record, once its figure is drawn; one without a result if it cannot be shown.
+
+        A mistake in one experiment must not cost the others. Without a result, an older figure goes.
+        """
         path = self.folder / f"{record.experiment}.png"
+        if record.result is not None:
+            try:
+                records.check(record)
+                experiment = self.load(record.experiment)
+                experiment.meaning(record.result), experiment.rows(record.result)
+                experiment.draw(record.result, path)
+            except Exception as error:
+                reason = f"what was measured cannot be shown: {type(error).__name__}: {error}"
+                self.plan.tell(f"{record.experiment}: {reason}")
+                record = replace_struct(record, result=None, reason=reason)
         if record.result is None:
             path.unlink(missing_ok=True)
-        else:
-            self.load(record.experiment).draw(record.result, path)
+        return record
 
     def _write_page(self, machine: Machine, found: dict[str, Record]) -> None:
         sections = list(self._sections(found))

@@ -10,12 +10,9 @@ import msgspec
 
 from plinius.bench import paper, plot, sps
 from plinius.bench.experiment import Plan, Result, Row
-from plinius.bench.peers import Peer
+from plinius.bench.peers import Peer, built_peers
 from plinius.bench.report import Report, summarize
-from plinius.bench.source import source_tree
 
-_PMEMOBJ: Final = "libpmemobj"
-_BUILT: Final = "target/pmemobj_sps"  # by `make target/pmemobj_sps`
 _QUICK_SIZES: Final = (2, 16, 128, 2048)
 _SIZES: Final = sps.Plan(folder="", pwbs=()).sizes
 
@@ -41,7 +38,8 @@ class SwapsPerSecond:
     def measure(self, plan: Plan) -> Result:
         """Measures as `plinius bench sps` does."""
         seconds, rounds, sizes = (0.05, 3, _QUICK_SIZES) if plan.quick else (0.2, 5, _SIZES)
-        peers = (*_built({peer.name for peer in self.peers}), *self.peers)
+        named = {peer.name for peer in self.peers}
+        peers = (*(peer for peer in built_peers() if peer.name not in named), *self.peers)
         if not peers:
             plan.tell("fig6: without a peer (make target/pmemobj_sps builds libpmemobj's; or --peer NAME=COMMAND)")
         work = sps.Plan(
@@ -83,21 +81,13 @@ class SwapsPerSecond:
             return "No other system was measured beside ours: the rates say only what this machine does."
         worst = min(report.smallest, key=lambda ratio: ratio.ratio)
         if worst.ratio > 1:
-            return f"Ours is above {worst.peer} at every size and write-back, by {worst.ratio:.1f} times at least."
+            return f"Ours is above {worst.peer} at every size and write-back, by {worst.ratio:.2f} times at least."
         where = f"{worst.swaps_per_transaction} swaps a transaction with {worst.pwb}"
         return f"Ours is not above {worst.peer} everywhere: at {where} it reaches {worst.ratio:.2f} of its rate."
 
 
-def _built(named: set[str]) -> tuple[Peer, ...]:
-    """The peer that this tree has built, unless the user named another."""
-    root = source_tree()
-    built = root / _BUILT if root else None
-    return (Peer(_PMEMOBJ, (str(built),)),) if built and built.is_file() and _PMEMOBJ not in named else ()
-
-
 def _largest(report: Report, peer: str) -> float:
-    rates = {(rate.system, rate.pwb, rate.swaps_per_transaction): rate.swaps_per_s for rate in report.rates}
-    return max(rates[sps.OURS, pwb, size] / rate for (system, pwb, size), rate in rates.items() if system == peer)
+    return max(ratio.ratio for ratio in report.ratios if ratio.peer == peer)
 
 
 def _report(result: Result) -> Report:

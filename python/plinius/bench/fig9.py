@@ -103,7 +103,7 @@ class CrashAndResume:
     def rows(self, result: Result) -> list[Row]:
         """Steps that were made, and whether the curve is that of a training that nobody killed."""
         again = result["again"]
-        lost = sum(max(0, d - r) for d, r in zip(result["durable"], result["resumed"], strict=False))
+        lost = sum(max(0, d - r) for d, r in zip(result["durable"], result["resumed"], strict=True))
         equal = "equal in every bit" if result["equal"] else "DIFFERENT"
         return [
             Row("kills (SIGKILL) at random moments", str(result["kills"]), str(paper.number("fig9.kills"))),

@@ -175,7 +175,9 @@ class Frequency:
 
 
 def _at_once(size: Size) -> int:
-    return min(os.cpu_count() or 1, len(size.every))
+    """How many trainings run side by side: as many in each group, or one would have more of the machine."""
+    cores = min(len(os.sched_getaffinity(0)), len(size.every))
+    return max(count for count in range(1, cores + 1) if len(size.every) % count == 0)
 
 
 def _rate(job: SmallJob, folder: Path, failures: Failures, start_s: float, size: Size) -> dict[str, Any]:

@@ -9,19 +9,34 @@ from typing import Final
 import numpy as np
 
 _RESAMPLES: Final = 10_000
+# Of fewer values than this a bootstrap interval promises more than it holds.
+_ENOUGH: Final = 6
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A median, and the 95 % interval of it from bootstrap resampling."""
+    """A median, and the 95 % interval of it from bootstrap resampling.
+
+    Attributes:
+        median: The median.
+        low: The lower end; of fewer than six values the smallest of them.
+        high: The upper end; of fewer than six values the largest.
+        count: How many values there were.
+    """
 
     median: float
     low: float
     high: float
+    count: int
 
     def text(self, digits: int) -> str:
         """As reports print it."""
-        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        ends = f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+        return f"{self.median:.{digits}f} ({ends}{'' if self.count >= _ENOUGH else f', all of {self.count}'})"
+
+    def scaled(self, factor: float) -> Interval:
+        """In another unit."""
+        return Interval(self.median * factor, self.low * factor, self.high * factor, self.count)
 
 
 def median(values: Sequence[float]) -> Interval:
@@ -33,9 +48,11 @@ def median(values: Sequence[float]) -> Interval:
     if not values:
         raise ValueError("nothing was measured")
     found = np.asarray(values, float)
+    if len(found) < _ENOUGH:
+        return Interval(float(np.median(found)), float(found.min()), float(found.max()), len(found))
     resampled = np.random.default_rng(1).choice(found, (_RESAMPLES, len(found)))
     low, high = np.percentile(np.median(resampled, axis=1), [2.5, 97.5])
-    return Interval(float(np.median(found)), float(low), float(high))
+    return Interval(float(np.median(found)), float(low), float(high), len(found))
 
 
 def ratio(measured: Sequence[float], base: Sequence[float]) -> Interval:

@@ -47,12 +47,10 @@ class Life:
 
     Attributes:
         begun_s: When it was started, in seconds after the beginning.
-        resumed: The step that it went on from.
         steps: What it did.
     """
 
     begun_s: float
-    resumed: int = 0
     steps: list[Step] = field(default_factory=list)
 
 
@@ -75,9 +73,11 @@ class Lived:
 
     Attributes:
         lives: All of them.
+        ended_by_kill: The last life was taken away too, and not just over with the timetable.
     """
 
     lives: Sequence[Life]
+    ended_by_kill: bool = False
 
     @property
     def steps(self) -> list[Step]:
@@ -92,9 +92,9 @@ class Lived:
     @property
     def useful(self) -> int:
         """The step that the model is at when the time is up: what was made and not lost."""
-        if self.lives and self.lives[-1].steps:
+        if not self.ended_by_kill and self.lives and self.lives[-1].steps:
             return self.lives[-1].steps[-1].step
-        return self.durable  # it was still on its way up
+        return self.durable  # it was still on its way up, or is gone
 
     @property
     def durable(self) -> int:
@@ -215,8 +215,6 @@ class _Stage:
 
     def _listen(self, host: Popen[str], life: Life) -> None:
         for message in messages(host):
-            if message["type"] == "Started":
-                life.resumed = message["step"]
             if message["type"] == "Progress":
                 names = ("step", "durable_step", "step_s", "save_s", "loss")
                 life.steps.append(Step(self._now_s(), *(message[name] for name in names)))

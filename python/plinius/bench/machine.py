@@ -69,10 +69,15 @@ def _busy_cores() -> float:
 
 
 def _spent_s() -> float:
-    """Seconds that all cores have worked, from /proc/stat; proc(5): the 4th and 5th column are idle."""
-    total, *_ = Path("/proc/stat").read_text().splitlines()
-    user, nice, system, _idle, _io_wait, interrupts, soft_interrupts, steal, *_ = map(int, total.split()[1:])
-    return (user + nice + system + interrupts + soft_interrupts + steal) / os.sysconf("SC_CLK_TCK")
+    """Seconds that the cores of this process have worked, from /proc/stat; proc(5): the 4th and 5th column are idle."""
+    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    spent = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *numbers = line.split()
+        if name in ours:
+            user, nice, system, _idle, _io_wait, interrupts, soft_interrupts, steal, *_ = map(int, numbers)
+            spent += user + nice + system + interrupts + soft_interrupts + steal
+    return spent / os.sysconf("SC_CLK_TCK")
 
 
 def _version(package: str) -> str:

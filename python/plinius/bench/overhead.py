@@ -14,7 +14,7 @@ from plinius.bench import step, step_plot
 from plinius.bench.clock import Turns
 from plinius.bench.experiment import Experiment, Plan, Result, Row
 from plinius.bench.nets import Net, darknet, transformer
-from plinius.bench.step import OURS, OURS_BEHIND
+from plinius.bench.step import OURS, OURS_BEHIND, OURS_ON_DISK
 from plinius.bench.step_report import Report, Trained, summarize
 from plinius.bench.words import rounded
 from plinius.bench.workload import MNIST_CFG
@@ -73,31 +73,35 @@ class Overhead:
         step_plot.plot(_found(result), str(path))
 
     def rows(self, result: Result) -> list[Row]:
-        """Each way to save, for each network."""
-        return [
+        """Each way to save, for each network; what stands on which medium, first."""
+        report = _found(result)
+        places = Row("where it is saved", f"ours: {report.pm}, or {report.disk}; the others: {report.disk}, fsynced")
+        return [places] + [
             Row(
                 f"step of {net.name}, batch {net.batch}, with a save after it / without: {one.way}",
-                f"{one.ratio.text(3)}; the save holds training up for {rounded(one.blocked_s * _MS)} ms",
+                f"{one.ratio.text(3)}; a save adds {one.added_s.scaled(_MS).text(1)} ms",
             )
-            for net in _found(result).nets
+            for net in report.nets
             for one in net.savings
         ]
 
     def meaning(self, result: Result) -> str:
         """Ours beside the best of the others."""
-        return " ".join(_meaning(net) for net in _found(result).nets)
+        report = _found(result)
+        return " ".join(_meaning(net, report) for net in report.nets)
 
 
 EXPERIMENT: Final[Experiment] = Overhead()
 
 
-def _meaning(net: Trained) -> str:
+def _meaning(net: Trained, report: Report) -> str:
     ratios = {one.way: one.ratio for one in net.savings}
-    others = sorted(ratios.keys() - {OURS, OURS_BEHIND}, key=lambda way: ratios[way].median)
+    others = sorted(ratios.keys() - {OURS, OURS_BEHIND, OURS_ON_DISK}, key=lambda way: ratios[way].median)
     return (
-        f"With a save after each, a step of {net.name} (state {net.state_bytes / _MEGABYTE:.1f} MB, "
+        f"With a save after each to {report.pm}, a step of {net.name} (state {net.state_bytes / _MEGABYTE:.1f} MB, "
         f"{rounded(net.plain_step_s * _MS)} ms without) takes {ratios[OURS].text(3)} times as long, "
-        f"{ratios[OURS_BEHIND].text(3)} times in the background; of the others {others[0]} is the quickest with "
+        f"{ratios[OURS_BEHIND].text(3)} times in the background, and {ratios[OURS_ON_DISK].text(3)} times with the "
+        f"pool on the disk; of the others, whose files are fsynced there, {others[0]} is the quickest with "
         f"{ratios[others[0]].text(3)}, and {others[-1]} the slowest with {ratios[others[-1]].text(3)}."
     )
 

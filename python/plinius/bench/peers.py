@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from plinius.bench.source import source_tree
 from plinius.errors import ConfigError, PliniusError
 
 Answer = TypeVar("Answer")
@@ -146,3 +147,10 @@ def _words(command: str) -> tuple[str, ...]:
 
 def _last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
+
+
+def built_peers() -> list[Peer]:
+    """The peer that this source tree has built, if it has: `make target/pmemobj_sps`."""
+    root = source_tree()
+    built = root / "target" / "pmemobj_sps" if root else None
+    return [Peer("libpmemobj", (str(built),))] if built and built.is_file() else []

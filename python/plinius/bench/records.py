@@ -9,18 +9,38 @@ from typing import Any
 
 import msgspec
 
+from plinius.bench import storage
 from plinius.bench.machine import Machine
+from plinius.bench.peers import built_peers
 from plinius.errors import ConfigError
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What of a plan decides whether an older result answers the same question."""
+    """What decides, besides the machine, whether an older result answers the same question.
+
+    Attributes:
+        quick: See `Plan`.
+        memory: See `Plan`.
+        disk: See `Plan`.
+        data: See `Plan`.
+        peers: That the user named.
+        surroundings: See `surroundings`.
+        code: The measurement of this package: what it measures may have changed.
+    """
 
     quick: bool
     memory: str
     disk: str
     data: str | None
     peers: list[str]
+    surroundings: list[str]
+    code: str
+
+
+def surroundings(data: Path | None) -> list[str]:
+    """What is here that experiments find by themselves, and measure something else without."""
+    folders = sorted(path.name for path in data.iterdir() if path.is_dir()) if data else []
+    return [storage.tool(), *(peer.name for peer in built_peers()), *folders]
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -53,6 +73,15 @@ def read(path: Path) -> Record | None:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def check(record: Record) -> None:
+    """Raises what `write` would.
+
+    Raises:
+        ValueError: A number of it is none, or infinite.
+    """
+    json.dumps(msgspec.to_builtins(record), allow_nan=False)
 
 
 def write(path: Path, record: Record) -> None:

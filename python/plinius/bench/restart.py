@@ -2,7 +2,8 @@
 
 The enclave of an attested job is killed again and again, and the time is taken from the kill to the first step of the
 one that the host starts in its place: it proves itself to a broker on loopback (TLS), gets the key, restores, and moves
-the broker's freshness anchor. In between a bare process imports what an enclave imports, and rehearses.
+the broker's freshness anchor. In between a bare process imports what an enclave imports, and rehearses. The broker's
+database is on the disk.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from plinius.bench.desk import Desk
+from plinius.bench.desk import Desk, patience
 from plinius.bench.experiment import Experiment, Plan, Result, Row
 from plinius.bench.folders import new_folder
 from plinius.bench.intervals import Interval, median
 from plinius.bench.runs import PLINIUS, complaint, enclave_of, kill_all, messages
-from plinius.bench.words import rounded
+from plinius.bench.words import counted, rounded
 from plinius.errors import PliniusError
 
 _RECORDS: Final = 1024
@@ -95,10 +96,10 @@ class Restart:
         plan.tell(f"{self.name}: {size.kills} kills")
         back_s: list[float] = []
         bare: list[dict[str, float]] = []
-        with new_folder(str(plan.memory)) as place:
-            desk = Desk(place, _RECORDS)
+        with new_folder(str(plan.memory)) as memory, new_folder(str(plan.disk)) as disk:
+            desk = Desk(disk, _RECORDS)
             desk.add(self.name, _CFG.format(hidden=size.hidden))
-            with desk.broker() as address, _host(desk, address, place / "pool", size.kills) as host:
+            with desk.broker() as address, _host(desk, address, memory / "pool", size.kills) as host:
                 _await_step(host)
                 for _ in range(size.kills):
                     with _held(host) as enclave:
@@ -124,7 +125,7 @@ class Restart:
         parts = {
             "import": result["bare_s"] - result["rehearsal_s"] - result["sandbox_s"],
             "dummy step": result["rehearsal_s"],
-            "attest, restore, anchor, step": result["beyond_s"]["median"],
+            "attest, restore, anchor, first step": result["beyond_s"]["median"],
         }
         left = 0.0
         for name, seconds in parts.items():
@@ -140,7 +141,7 @@ class Restart:
         of = f"{result['weights_bytes'] / 1e6:.0f} MB of weights and their momentum"
         return [
             Row(
-                f"from the kill of an enclave to the next one's first step, {of}",
+                f"from the kill of an enclave to the next one's first step, {of}, {counted(result['kills'], 'kill')}",
                 f"{Interval(**result['back_s']).text(2)} s",
             ),
             Row(
@@ -155,8 +156,9 @@ class Restart:
         """How long it takes, and what of it is ours."""
         return (
             f"A killed enclave is back at its first step after {result['back_s']['median']:.2f} s, of which "
-            f"{result['beyond_s']['median']:.2f} s are for proving itself to the broker, getting the key, restoring "
-            "and moving the anchor, and the rest goes into importing PyTorch and its first step."
+            f"{result['beyond_s']['median']:.2f} s are beyond what a bare process takes to import PyTorch and to make "
+            "a dummy step: noticing the kill, proving itself to the broker, getting the key, restoring, moving the "
+            "anchor, and the first step with its save."
         )
 
 
@@ -178,9 +180,10 @@ def _host(desk: Desk, address: str, pool: Path, restarts: int) -> Iterator[subpr
 
 def _await(host: subprocess.Popen[str], kind: str) -> dict[str, Any]:
     """Reads until the host tells of it."""
-    for message in messages(host):
-        if message["type"] == kind:
-            return message
+    with patience(lambda: kill_all(host)):
+        for message in messages(host):
+            if message["type"] == kind:
+                return message
     raise PliniusError(complaint(host.stderr.read() if host.stderr else ""))
 
 

@@ -48,7 +48,7 @@ class Record:
         reported: Step and loss in the order in which they were reported: a step that was made again is there again.
         kills: For each kill: whom, and the newest durable step that was reported before.
         made_before_kills: For each kill: how many steps had been reported, over all lives.
-        resumed: The step after which each later start went on.
+        resumed: The step after which each start that followed a kill went on; 0: it began anew.
     """
 
     losses: dict[int, float] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def _one_life(
     with job.start(steps) as host:
         try:
             for message in messages(host):
-                if message["type"] == "Started" and message["resumed"]:
+                if message["type"] == "Started" and record.kills:
                     record.resumed.append(message["step"])
                 if message["type"] != "Progress":
                     continue

@@ -155,7 +155,8 @@ class SgxModel:
         within = ""
         if fitting:
             share = max(point["save"]["transitions_s"] / point["save"]["measured_s"] for point in fitting)
-            within = f", until there its transitions would add at most {share:.2%}"
+            least = min(point["state_bytes"] for point in fitting) / _MEGABYTE
+            within = f", from {least:g} MB until there its transitions would add at most {share:.2%}"
         if not swapping:
             return f"{begins}{within}, which none of the sizes that were measured does."
         largest = swapping[-1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +79,10 @@ def measure(trace: Trace, factor: float | None, places: Places, tell: Callable[[
             f"{trace.seconds / 3600:.1f} hours of {trace.name} in {trace.seconds / factor:.0f} s, "
             f"{len(timetable)} starts; {job.pictures}"
         )
-        lived = dict(zip(ways, lives.live(list(ways.values()), timetable), strict=True))
+        found = lives.live(list(ways.values()), timetable)
+    lived = {
+        name: replace(one, ended_by_kill=not trace.spans[-1].running) for name, one in zip(ways, found, strict=True)
+    }
     training_s = [seconds for one in lived.values() for seconds in one.training_s()]
     if not training_s:
         raise PliniusError(f"no start had time for a step: compress the trace less (a factor below {factor:.0f})")
@@ -91,6 +94,7 @@ def measure(trace: Trace, factor: float | None, places: Places, tell: Callable[[
         "running_s": trace.running_s,
         "factor": factor,
         "starts": len(timetable),
+        "preemptions": len(timetable) - trace.spans[-1].running,
         "dollars": trace.cost,
         "state": [[span.begins_s, span.ends_s, span.running, span.price] for span in trace.spans],
         "pictures": job.pictures,
@@ -141,7 +145,7 @@ def rows(result: Result) -> list[Row]:
 
 
 def _preempted(result: Result) -> str:
-    return counted(result["starts"] - 1, "preemption")
+    return counted(result["preemptions"], "preemption")
 
 
 def _played(result: Result) -> str:

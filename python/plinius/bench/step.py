@@ -7,7 +7,6 @@ to save have a block without saving between them, to which both are compared.
 
 from __future__ import annotations
 
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from plinius.seal import Key
 
 OURS: Final = "plinius"
 OURS_BEHIND: Final = "plinius, wait=False"
+OURS_ON_DISK: Final = "plinius, on the disk"
 EVERY: Final = (1, 10, 50)
 _LEAST_STEPS: Final = 2
 
@@ -83,11 +83,6 @@ class Measured:
     bound_s: list[float] = field(default_factory=list)
 
 
-def has_overlap() -> bool:
-    """Whether this release can save while training goes on."""
-    return "wait" in inspect.signature(Mirror.save).parameters
-
-
 def measure(plan: Plan, progress: Callable[[str, float], None] = lambda *_: None) -> list[Measured]:
     """Measures all networks.
 
@@ -98,8 +93,13 @@ def measure(plan: Plan, progress: Callable[[str, float], None] = lambda *_: None
     found = []
     with without_their_warnings():
         for number, make in enumerate(plan.nets):
-            with new_folder(plan.pm) as pm, new_folder(plan.disk) as disk, Pool(pm / "pool") as pool:
-                blocks = _Blocks(make(), pool, disk)
+            with (
+                new_folder(plan.pm) as pm,
+                new_folder(plan.disk) as disk,
+                Pool(pm / "pool") as pool,
+                Pool(disk / "pool") as on_disk,
+            ):
+                blocks = _Blocks(make(), pool, on_disk, disk)
                 for place, every in enumerate(plan.every):
                     one = blocks.nothing(every)
                     for share in plan.turns:
@@ -113,7 +113,7 @@ def measure(plan: Plan, progress: Callable[[str, float], None] = lambda *_: None
 class _Blocks:
     """The blocks of one network."""
 
-    def __init__(self, net: Net, pool: Pool, disk: Path) -> None:
+    def __init__(self, net: Net, pool: Pool, on_disk: Pool, disk: Path) -> None:
         net.step()  # Makes the state of the optimizer.
         self.net = net
         self.steps = count(1)
@@ -121,7 +121,7 @@ class _Blocks:
         key = Key.generate()
         self.bounds = Bounds(pool, key, self.lengths)
         self.plain = Way("", lambda _: None, lambda: None)
-        self.ways = [*_our_ways(net, pool, key), *(_peer(net, method, disk) for method in durable_methods())]
+        self.ways = [*_our_ways(net, pool, on_disk, key), *(_peer(net, method, disk) for method in durable_methods())]
         for way in self.ways:  # Three saves each: they take memory, files and the space of two generations.
             self.block(way, self.nothing(1))
         self.bounds.copy_in_s()
@@ -160,14 +160,15 @@ class _Blocks:
         return seconds / steps
 
 
-def _our_ways(net: Net, pool: Pool, key: Key) -> list[Way]:
+def _our_ways(net: Net, pool: Pool, on_disk: Pool, key: Key) -> list[Way]:
     mirror = Mirror(pool, key, name="bench", **net.state)
-    ways = [Way(OURS, mirror.save, lambda: None)]
-    if has_overlap():
-        behind = Mirror(pool, key, name="bench-behind", **net.state)
-        options = {"wait": False}
-        ways.append(Way(OURS_BEHIND, lambda step: behind.save(step, **options), getattr(behind, "wait")))  # noqa: B009
-    return ways
+    behind = Mirror(pool, key, name="bench-behind", **net.state)
+    slow = Mirror(on_disk, key, name="bench", **net.state)
+    return [
+        Way(OURS, mirror.save, lambda: None),
+        Way(OURS_BEHIND, lambda step: behind.save(step, wait=False), behind.wait),
+        Way(OURS_ON_DISK, slow.save, lambda: None),
+    ]
 
 
 def _peer(net: Net, method: Method, disk: Path) -> Way:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from plinius import pool
 from plinius.bench.intervals import Interval, median, ratio
-from plinius.bench.step import Measured, Plan, has_overlap
+from plinius.bench.step import Measured, Plan
 from plinius.bench.tables import Page, busy, cpu, table
 
 _MEGABYTE = 10**6
@@ -63,7 +63,6 @@ class Report:
 
     Attributes:
         load: How many programs wanted to run in the last minute, this one among them.
-        has_overlap: Whether this release can save while training goes on.
     """
 
     cpu: str
@@ -71,7 +70,6 @@ class Report:
     load: float
     pm: str
     disk: str
-    has_overlap: bool
     nets: list[Trained]
 
 
@@ -86,7 +84,6 @@ def summarize(plan: Plan, measured: Sequence[Measured]) -> Report:
         load=os.getloadavg()[0],
         pm=pool.medium_at(plan.pm)[0],
         disk=pool.medium_at(plan.disk)[0],
-        has_overlap=has_overlap(),
         nets=[_trained(found) for found in by_net.values()],
     )
 
@@ -97,8 +94,6 @@ def explain(report: Report) -> str:
     out = page.console
     out.print(f"{report.cpu}, {report.cores} cores; our pool: {report.pm}; the others' files, fsynced: {report.disk}")
     out.print("Medians over pairs of neighbouring blocks, with 95 % intervals (bootstrap)")
-    if not report.has_overlap:
-        out.print("This release has no save(wait=False).")
     if (warning := busy(report.load, report.cores)) is not None:
         out.print(warning)
     for net in report.nets:
@@ -108,8 +103,7 @@ def explain(report: Report) -> str:
         )
         rows = table("way", "every", "pairs", "step/plain (95 %)", "save blocks ms", "save adds ms (95 %)")
         for one in net.savings:
-            added = Interval(*(time * 1e3 for time in (one.added_s.median, one.added_s.low, one.added_s.high)))
-            times = (one.ratio.text(3), f"{one.blocked_s * 1e3:.2f}", added.text(2))
+            times = (one.ratio.text(3), f"{one.blocked_s * 1e3:.2f}", one.added_s.scaled(1e3).text(2))
             rows.add_row(one.way, str(one.every), str(one.pairs), *times)
         out.print(rows)
     return page.text()

@@ -22,6 +22,7 @@ from plinius.bench.folders import new_folder
 from plinius.bench.intervals import Interval, ratio
 from plinius.bench.words import rounded
 from plinius.mirror import Mirror
+from plinius.mirror.tracking import FROZEN_CHECK_SAVES
 from plinius.pool import Pool
 from plinius.seal import Key
 
@@ -29,6 +30,7 @@ _MS: Final = 1e3
 _ITEM_BYTES: Final = 4
 READ: Final = "read"
 FROZEN: Final = "all of them frozen"
+_LOOK: Final = f" (the median: once in {FROZEN_CHECK_SAVES} saves they are looked at)"
 NONE: Final = "none changed"
 # Which share of the tensors changes before each save.
 _CHANGED: Final[Mapping[str, float]] = {"all changed": 1, "half changed": 0.5, NONE: 0, FROZEN: 0}
@@ -112,7 +114,7 @@ class Unchanged:
             read,
             *(
                 Row(
-                    f"a save of {state}, {name}",
+                    f"a save of {state}, {name}{_LOOK if name == FROZEN else ''}",
                     f"{rounded(way['ms'])} ms, {Interval(**way['reads']).text(2)} of a read",
                 )
                 for name, way in result["ways"].items()
@@ -124,8 +126,9 @@ class Unchanged:
         ways = result["ways"]
         return (
             f"A save of {result['megabytes']} MB in which nothing has changed costs "
-            f"{ways[NONE]['reads']['median']:.2f} times one look at every byte, for that is what it takes to be sure; "
-            f"where the tensors were declared frozen it costs {rounded(ways[FROZEN]['ms'])} ms."
+            f"{ways[NONE]['reads']['median']:.2f} times one look at every byte, which is the least that it takes to be "
+            f"sure; where the tensors were declared frozen it costs {rounded(ways[FROZEN]['ms'])} ms, and such a look "
+            f"once in {FROZEN_CHECK_SAVES} saves."
         )
 
 
