@@ -9,8 +9,19 @@ import numpy as np
 import plinius
 import pytest
 import torch
+from plinius.bench import registry
 
 README = Path(__file__).parents[2] / "README.md"
+
+
+def test_each_speed_of_the_readme_is_in_a_section_of_the_report() -> None:
+    speeds = README.read_text().partition("**Speed.**")[2].partition("**That it holds.**")[0]
+    sections = re.findall(r"^\| `(\w+)` \|", speeds, re.MULTILINE)
+    assert len(sections) > 10
+    assert set(sections) <= set(registry.NAMES)
+    # Nothing stands in that table without a section.
+    rows = [line for line in speeds.splitlines() if line.startswith("|")]
+    assert len(rows) == len(sections) + 2
 
 
 def test_the_loop_and_the_sealed_data_of_the_readme_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

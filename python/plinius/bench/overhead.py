@@ -48,7 +48,7 @@ class Overhead:
 
     quick: Size = Size(96, 4, 0.03, papers=False, turns=Turns(seconds=5, at_least=3, at_most=30))
     # The transformer's state is 100 MB with Adam's.
-    full: Size = Size(336, 6, 0.6, papers=True, turns=Turns(seconds=60, at_least=3, at_most=30))
+    full: Size = Size(336, 6, 0.6, papers=True, turns=Turns(seconds=140, at_least=4, at_most=30))
     name: str = "overhead"
     title: str = "Beyond the paper: what a save after every step adds to a training, beside other ways to save"
 

@@ -156,7 +156,7 @@ class SgxModel:
         if fitting:
             share = max(point["save"]["transitions_s"] / point["save"]["measured_s"] for point in fitting)
             least = min(point["state_bytes"] for point in fitting) / _MEGABYTE
-            within = f", from {least:g} MB until there its transitions would add at most {share:.2%}"
+            within = f", from {least:.0f} MB until there its transitions would add at most {share:.2%}"
         if not swapping:
             return f"{begins}{within}, which none of the sizes that were measured does."
         largest = swapping[-1]
