@@ -25,7 +25,7 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=14, help="how many kills tests/crash/test_kills.py makes")
+    parser.addoption("--kills", type=int, default=12, help="how many kills tests/crash/test_kills.py makes")
     parser.addoption("--overlap-kills", type=int, default=24, help="how many tests/crash/test_overlap_kill.py makes")
     parser.addoption("--kills-seed", type=int, default=None, help="repeats the plan of a campaign of kills")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 from inside import Command
-from plinius.bench import everything, records, registry
+from plinius.bench import everything, machine, records, registry
 from plinius.bench.everything import Run
 from plinius.bench.experiment import Experiment, Plan, Result, Row
 from plinius.bench.peers import Peer
@@ -22,8 +24,9 @@ PNG = b"\x89PNG\r\n\x1a\nno picture"
 
 @pytest.fixture(autouse=True)
 def passive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command would start this program again."""
+    """The command would start this program again, and look before and after each experiment what else runs."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr(everything, "busy_cores", lambda: 0.0)
 
 
 @dataclass
@@ -209,6 +212,17 @@ def test_a_busy_machine_is_told(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(everything, "busy_cores", lambda: 1.5)
     fakes.run.go()
     assert "Other programs kept 1.5 of" in fakes.page()
+
+
+def test_what_keeps_a_core_busy_is_seen() -> None:
+    program = "print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-S", "-c", program], stdout=subprocess.PIPE) as busy:
+        assert busy.stdout
+        busy.stdout.readline()
+        try:
+            assert machine.busy_cores() > 0.5
+        finally:
+            busy.kill()
 
 
 def test_peers_go_to_figure_6(fakes: Fakes) -> None:
