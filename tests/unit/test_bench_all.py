@@ -145,6 +145,9 @@ def test_what_cannot_run_is_a_line_and_does_not_stop_the_others(fakes: Fakes) ->
     assert "there is no fio: install &lt;it&gt;" in fakes.page()
     assert "this version has no four" in fakes.page()
     assert "1 of 4 experiments" in fakes.page()
+    # A page that is made anew says so still.
+    replace(run, only=("three",)).go()
+    assert "there is no fio: install &lt;it&gt;" in fakes.page()
     # It is tried again, and then it is a result.
     fakes.made["one"].fails = None
     run.go()

@@ -89,8 +89,10 @@ class Run:
     def _kept(self, name: str, machine: Machine) -> Record | None:
         record = records.read(self.folder / f"{name}.json")
         same = record is not None and (record.settings, record.machine) == (self._settings, machine)
-        if record is None or not same or record.result is None or (self.again and name in self.only):
+        if record is None or not same or (self.again and name in self.only):
             return None
+        if record.result is None:  # it is tried again where it is asked for, and else its reason stays on the page
+            return None if name in self.only else record
         shown = self._shown(record)
         return None if shown.result is None else record
 
