@@ -2,7 +2,7 @@
 # installed outside .venv.
 #
 # Variables: PYTHON (the interpreter that .venv is made with), PYTEST_ARGS (more arguments for pytest), PLINIUS_DATA (a
-# folder with mnist/ and cfg/: real data for the tests), DEMO_DATA (a folder of IDX files for the demo), PEERS
+# folder with mnist/, cfg/ and spot/: real data for the tests and bench-all), DEMO_DATA (a folder of IDX files for the demo), PEERS
 # (more systems for bench-sps and bench-all: '--peer NAME=COMMAND', see bench/peers/README.md), BENCH_ARGS (more options
 # for bench-mirror, bench-step and bench-all), FUZZ_MINUTES.
 
@@ -81,10 +81,10 @@ bench-all: setup ## the paper's evaluation, every table and figure (BENCH_ARGS=-
 	@mkdir -p bench-out
 	@.venv/bin/plinius bench all --output bench-out/report --disk bench-out $(if $(PLINIUS_DATA),--data $(PLINIUS_DATA)) $(PEERS) $(BENCH_ARGS)
 
-bench-step: setup ## a step with a save every 1, 10 and 50 steps, beside other ways (--quick: 3 minutes); writes bench-out/
+bench-step: setup ## a step with a save every 1, 10 and 50 steps, beside other ways (BENCH_ARGS=--quick: 3 minutes); writes bench-out/
 	@.venv/bin/plinius bench step --output bench-out $(BENCH_ARGS)
 
-bench-mirror: setup ## save and restore by size, beside their bounds and other ways (--quick: 3 minutes); writes bench-out/
+bench-mirror: setup ## save and restore by size, beside their bounds and other ways (BENCH_ARGS=--quick: 3 minutes); writes bench-out/
 	@.venv/bin/plinius bench mirror --output bench-out $(BENCH_ARGS)
 
 bench-writers: setup ## many writing threads on one pool: a plain lock against flat combining, on /dev/shm

@@ -25,12 +25,13 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from step import ratio
+from plinius.bench.intervals import Interval, ratio
 
 PAGE = 4096
 LINE = 64
@@ -162,9 +163,9 @@ def measure(ways: list[Mapped], work: Work, rounds: int) -> list[dict[str, Any]]
         {
             "way": name,
             "median_ms": float(np.median(wall_s[:, index])) * 1e3,
-            "ratio": ratio(wall_s[:, index], wall_s[:, 0]),
+            "ratio": asdict(ratio(wall_s[:, index], wall_s[:, 0])),
             "cpu_median_ms": float(np.median(cpu_s[:, index])) * 1e3,
-            "cpu_ratio": ratio(cpu_s[:, index], cpu_s[:, 0]),
+            "cpu_ratio": asdict(ratio(cpu_s[:, index], cpu_s[:, 0])),
         }
         for index, name in enumerate(list(WAYS)[: len(ways)])
     ]
@@ -194,7 +195,7 @@ def main() -> None:
     for what, results in report.items():
         print(f"{what}:")
         for result in results:
-            wall, cpu = ("{:.2f} ({:.2f} to {:.2f})".format(*result[name]) for name in ("ratio", "cpu_ratio"))
+            wall, cpu = (Interval(**result[name]).text(2) for name in ("ratio", "cpu_ratio"))
             times = f"{result['median_ms']:8.2f} ms, ratio {wall}; CPU {result['cpu_median_ms']:7.2f} ms, ratio {cpu}"
             print(f"  {result['way']:<33} {times}")
 

@@ -197,7 +197,7 @@ def everything(
 
     Args:
         output: A folder for index.html, which needs nothing else, and for a .json and a .png of each experiment.
-        data: A folder with mnist/ and spot/, for what needs real data.
+        data: A folder with mnist/, cfg/plinius-mnist.cfg and spot/: real data; without it, some is made up.
         pool: A folder for the pools, on PM.
         disk: A folder on a disk.
         only: The experiments to run, with commas between them.
