@@ -165,14 +165,14 @@ pub fn useful_threads(threads: usize, bytes: usize) -> usize {
     threads.min(bytes / BYTES_PER_THREAD).max(1)
 }
 
-/// Runs `work(worker's staging buffer, item, the worker's next item)` for `0..items` on `threads` threads. The first error
-/// stops all of them; `done` runs in each thread at its end, when its staging buffer has been wiped. That has `staging_bytes`, whatever an
+/// Runs `work(worker's staging buffer, item, what claims the worker's next item)` for `0..items` on `threads` threads. Who
+/// claims early takes work that another thread may be about to ask for. The first error stops all of them; `done` runs in each thread at its end, when its staging buffer has been wiped. That has `staging_bytes`, whatever an
 /// item needs of it: to fill it up with zeros for each would cost as much as to copy into it.
 pub fn in_parallel(
     items: usize,
     threads: usize,
     staging_bytes: usize,
-    work: impl Fn(&mut [u8], usize, Option<usize>) -> Result<()> + Sync,
+    work: impl Fn(&mut [u8], usize, &mut dyn FnMut() -> Option<usize>) -> Result<()> + Sync,
     done: impl Fn() + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
@@ -182,12 +182,14 @@ pub fn in_parallel(
         let claim = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|item| *item < items);
         let mut claimed = claim();
         while let Some(item) = claimed {
-            claimed = claim();
-            if let Err(error) = work(&mut staging, item, claimed) {
+            let mut ahead = None;
+            let done = work(&mut staging, item, &mut || *ahead.get_or_insert_with(claim));
+            if let Err(error) = done {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 next.store(items, Ordering::Relaxed);
                 break;
             }
+            claimed = ahead.unwrap_or_else(claim);
         }
         wipe(&mut staging);
         done();

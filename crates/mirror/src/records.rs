@@ -112,7 +112,7 @@ impl RecordReader {
 
     /// Checks the tags of `count` records from `first` on.
     pub fn verify(&self, pool: &Arc<Pool>, first: u64, count: usize, threads: usize) -> Result<()> {
-        let check = |staging: &mut [u8], item: usize, _: Option<usize>| {
+        let check = |staging: &mut [u8], item: usize, _: &mut dyn FnMut() -> Option<usize>| {
             self.open_record(pool, first + item as u64, staging).map(drop)
         };
         let threads = useful_threads(threads, count * self.shape.sealed_bytes());

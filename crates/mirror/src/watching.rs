@@ -24,7 +24,7 @@ pub fn fingerprints<S: Source>(prints: &Fingerprints, sources: &[S], threads: us
     let work = chunks(sources.iter().map(Source::len));
     let notes = Notes(sources.iter().map(|source| room(source.len())).collect());
     let threads = useful_threads(threads, work.iter().map(|chunk| chunk.len).sum());
-    let look = |_: &mut [u8], item: usize, _: Option<usize>| {
+    let look = |_: &mut [u8], item: usize, _: &mut dyn FnMut() -> Option<usize>| {
         let chunk = work[item];
         notes.put(chunk, sources[chunk.buffer].look(chunk.at, chunk.len, |bytes| prints.of(bytes))?);
         Ok(())

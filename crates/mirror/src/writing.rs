@@ -129,7 +129,7 @@ impl<R: Region> Writing<R> {
                 let aad = name.borrow().aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
                 let sealed = self.key.seal(&aad, staging)?;
                 // Stores past the cache leave the memory time to fetch what this thread seals next.
-                let upcoming = next.map(|item| (&buffers[work[item].buffer].1, work[item]));
+                let upcoming = next().map(|item| (&buffers[work[item].buffer].1, work[item]));
                 let fetch = |at: usize, len: usize| {
                     if let Some((source, chunk)) = &upcoming
                         && at < chunk.len
