@@ -94,8 +94,10 @@ def test_connections_that_say_nothing_do_not_shut_others_out(listening: Service,
     """Who has been silent for longest makes room; who just spoke does not."""
     with ExitStack() as opened:
         first = opened.enter_context(connected(listening))
-        silent = [opened.enter_context(connected(listening)) for _ in range(service.MAX_CONNECTIONS - 1)]
+        silent = [opened.enter_context(connected(listening)) for _ in range(service.MAX_CONNECTIONS - 2)]
+        still_serves(listening, desk)  # all before it have been let in by now, and `first` speaks after that
         speaks(first, desk)
+        silent.append(opened.enter_context(connected(listening)))
         for _ in range(5):
             still_serves(listening, desk)
         assert is_ended(silent[0])
