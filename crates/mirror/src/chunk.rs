@@ -165,9 +165,10 @@ pub fn useful_threads(threads: usize, bytes: usize) -> usize {
     threads.min(bytes / BYTES_PER_THREAD).max(1)
 }
 
-/// Runs `work(worker's staging buffer, item, what claims the worker's next item)` for `0..items` on `threads` threads. Who
-/// claims early takes work that another thread may be about to ask for. The first error stops all of them; `done` runs in each thread at its end, when its staging buffer has been wiped. That has `staging_bytes`, whatever an
-/// item needs of it: to fill it up with zeros for each would cost as much as to copy into it.
+/// Runs `work(worker's staging buffer, item, what claims the worker's next item)` for `0..items` on `threads` threads. The
+/// first error stops all of them; `done` runs in each thread at its end, when its staging buffer has been wiped. That has
+/// `staging_bytes`, whatever an item needs of it: to fill it up with zeros for each would cost as much as to copy into it.
+/// `work` need not claim. Where it does, it does so late: another thread may be about to ask for the same item.
 pub fn in_parallel(
     items: usize,
     threads: usize,
