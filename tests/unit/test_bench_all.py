@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -245,6 +246,19 @@ def test_what_is_missing_of_the_list_has_a_reason(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(registry, "import_module", missing)
     with pytest.raises(ConfigError, match="fig7 needs the package torch"):
         registry.load("fig7")
+
+
+def test_the_command_ends_in_order_when_it_is_told_to_stop(
+    inside: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was started is ended by the ways out of `with`: SIGTERM takes them too."""
+    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.update({number: handler}))
+    monkeypatch.setattr(Run, "go", lambda *_: [])
+    handlers: dict[int, Any] = {}
+    assert inside("bench", "all", "--output", str(tmp_path / "report"), "--only", "tcb").code == 0
+    with pytest.raises(SystemExit) as ended:
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_the_command_refuses_before_it_measures(inside: Command, tmp_path: Path) -> None:

@@ -142,12 +142,37 @@ def test_the_mirrored_training_loses_least(stand_in: None, folder: Path, tmp_pat
     mirrored, checkpoint, nothing = (ways[name] for name in (spot.MIRRORED, spot.CHECKPOINT, spot.NOTHING))
     assert mirrored["useful"] - mirrored["executed"] in (0, 1)  # a step may be durable and not yet reported
     assert 0 < nothing["useful"] < nothing["executed"] - 10
-    assert mirrored["useful"] >= checkpoint["useful"]
+    # What the checkpoint had when it was killed is what its second life goes on from.
+    curve = checkpoint["curve"]
+    resumed = next(step for at_s, step in zip(curve["at_s"], curve["step"], strict=True) if at_s > 400 / 300) - 1
+    assert resumed % spot.CHECKPOINT_EVERY == 0
+    assert checkpoint["useful"] > resumed
     assert mirrored["dollars_per_1000"] == pytest.approx(1000 * (600 / 3600) / mirrored["useful"])
     # Nothing ran while the trace says so.
     assert not [at_s for at_s in mirrored["curve"]["at_s"] if 340 / 300 < at_s < 400 / 300]
     assert spot.meaning(result).startswith("After 1 preemption of t ")
     assert "mirrored after each step: cost" in [row.what for row in spot.rows(result)]
+
+
+def test_a_trace_that_ends_with_a_preemption_leaves_what_is_durable(stand_in: None, folder: Path) -> None:
+    found = trace.Trace("t", [Span(0, 150, True, None), Span(150, 200, False, None)])
+    result = spot.measure(found, 300, spot.Places(folder, folder, None), lambda _: None)
+    assert (result["starts"], result["preemptions"]) == (1, 1)
+    nothing = result["ways"][spot.NOTHING]
+    assert nothing["executed"] > 10
+    assert nothing["useful"] == 0
+    assert spot.meaning(result).startswith("After 1 preemption of t ")
+
+
+def test_what_was_played_and_what_is_weak_is_said(stand_in: None, folder: Path) -> None:
+    played = trace.Trace("t", [Span(0, 150, True, None)], chosen=True)
+    result = spot.measure(played, 300, spot.Places(folder, folder, None), lambda _: None)
+    assert "largest share" in spot.rows(result)[0].ours
+    assert "largest share" not in spot.rows(result | {"chosen": False})[0].ours
+    assert "weak" not in spot.meaning(result)
+    result["ways"][spot.MIRRORED]["stillborn"] = 1
+    assert "1 of the 3 lives ended before a first step" in spot.meaning(result)
+    assert Lived([Life(0), Life(1, [step(1, 0)])]).stillborn == 1
 
 
 def test_a_start_is_measured_and_leaves_nothing(stand_in: None, folder: Path) -> None:

@@ -45,6 +45,15 @@ def test_a_curve_that_differs_is_said(stand_in: None, folder: Path) -> None:
     assert "ANOTHER" in experiment.meaning(result)
 
 
+def test_a_start_that_begins_anew_is_a_loss(stand_in: None, folder: Path) -> None:
+    never = SmallJob(folder, "none").run(folder / "pool", every=1000)
+    record = train(never, 30, [(5, "host"), (8, "host")])
+    assert record.resumed == [0, 0]
+    shown = {"kills": 2, "steps": 30, "layers": LAYERS, "equal": True, "again": {"mirrored": 0, "without": 0}}
+    rows = CrashAndResume().rows({**shown, "durable": [5, 9], "resumed": [5, 0]})
+    assert next(row.ours for row in rows if row.what.startswith("durable steps lost")) == "9"
+
+
 def test_the_job_is_one_that_the_real_command_trains(folder: Path) -> None:
     job = SmallJob.make(folder, None)
     config = parse((folder / "net.cfg").read_bytes(), "net.cfg")
