@@ -12,6 +12,7 @@ import pytest
 from plinius.bench import fig2, storage
 from plinius.bench.experiment import Plan
 from plinius.bench.fig2 import DISK, FSDAX, MEMORY, Fig2, Size
+from plinius.bench.folders import new_folder
 from plinius.bench.storage import BLOCK_BYTES, FIO, LOOP, PATTERNS, Load, Pattern, bytes_per_s, lay_out
 from plinius.errors import PliniusError
 
@@ -122,6 +123,14 @@ def test_fsdax_is_found_where_it_is_mounted(folder: Path, tmp_path: Path, monkey
     result = TINY.measure(plan(folder, tmp_path))
     assert [place["kind"] for place in result["places"]] == [DISK, MEMORY, FSDAX]
     assert "times as many on tmpfs and " in TINY.meaning(result)
+
+
+def test_a_folder_has_a_path_that_holds_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fio is started in the folder, and is told of it too."""
+    monkeypatch.chdir(tmp_path)
+    with new_folder(".") as folder:
+        assert folder.is_absolute()
+        assert folder.parent == tmp_path
 
 
 def test_a_folder_without_room_says_so(tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ def test_seldom_mirrored_is_much_lost(
     assert "Daly" in experiment.meaning(result)
 
 
+def test_as_many_trainings_run_side_by_side_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, together in ((1, 1), (2, 2), (3, 2), (4, 4), (64, 4)):
+        monkeypatch.setattr(frequency.os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert frequency._at_once(frequency.FULL) == together
+
+
 def test_the_moments_are_the_same_each_time_and_of_that_mean() -> None:
     lengths = [span.ends_s - span.begins_s for span in frequency._timetable(5, 4000)]
     assert sum(lengths) / len(lengths) == pytest.approx(5, rel=0.05)

@@ -46,6 +46,12 @@ def test_the_interval_of_a_median_holds_it_and_narrows() -> None:
         median([])
 
 
+def test_few_values_are_told_whole() -> None:
+    assert median([9, 1, 2, 3, 4]) == Interval(3, 1, 9, 5)
+    many = median([*range(1, 40), 1000])
+    assert 1 < many.low < many.median == 20.5 < many.high < 1000
+
+
 def test_a_ratio_is_that_of_pairs() -> None:
     # The machine is ten times slower in the second pair: a ratio of medians would not be 2.
     assert ratio([2, 20, 4], [1, 10, 2]) == Interval(2, 2, 2, 3)
