@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 _RESAMPLES: Final = 10_000
-# Of fewer values than this a bootstrap interval promises more than it holds.
+# Of fewer values than this the bootstrap's interval is all of them, and no 95 %.
 _ENOUGH: Final = 6
 
 
@@ -48,8 +48,6 @@ def median(values: Sequence[float]) -> Interval:
     if not values:
         raise ValueError("nothing was measured")
     found = np.asarray(values, float)
-    if len(found) < _ENOUGH:
-        return Interval(float(np.median(found)), float(found.min()), float(found.max()), len(found))
     resampled = np.random.default_rng(1).choice(found, (_RESAMPLES, len(found)))
     low, high = np.percentile(np.median(resampled, axis=1), [2.5, 97.5])
     return Interval(float(np.median(found)), float(low), float(high), len(found))
