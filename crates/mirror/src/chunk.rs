@@ -57,6 +57,8 @@ pub trait Target: Sync {
     fn len(&self) -> usize;
     /// Writes verified bytes, starting at `at`; the range is inside.
     fn copy_in(&self, at: usize, bytes: &[u8]);
+    /// Shows `len` bytes, starting at `at`, to be written in their place; the range is inside.
+    fn fill<T>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> T;
     /// Whether there is nothing to open.
     fn is_empty(&self) -> bool {
         self.len() == 0

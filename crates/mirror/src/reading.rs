@@ -24,8 +24,8 @@ impl Reading {
         Ok(Self { key: key.map_err(refused)?, context })
     }
 
-    /// Opens buffers into their targets. Each chunk is verified in private memory before it reaches its target; after
-    /// an error the targets hold a mixture, and the caller wipes them.
+    /// Opens buffers into their targets. A chunk is copied into private memory first, and opened from there; one that was
+    /// changed leaves zeros. After an error the targets hold a mixture, and the caller wipes them.
     pub fn open<T: Target>(
         &self,
         pool: &Pool,
@@ -39,12 +39,12 @@ impl Reading {
         in_parallel(
             work.len(),
             useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
-            longest(&work) + TAG_BYTES,
+            longest(&work),
             |staging, item, _| {
-                let (name, sealed, target) = &buffers[work[item].buffer];
-                let opened = self.open_chunk(pool, &self.context, name, sealed, work[item], staging)?;
-                target.copy_in(work[item].at, opened);
-                Ok(())
+                let chunk = work[item];
+                let (name, sealed, target) = &buffers[chunk.buffer];
+                let open = |out: &mut [u8]| self.open_chunk(pool, &self.context, name, sealed, chunk, staging, out);
+                target.fill(chunk.at, chunk.len, open)
             },
             || {},
         )
@@ -59,35 +59,36 @@ impl Reading {
         sealed.check("the manifest", len)?;
         // It grows by what was verified: the length is a claim, and so may not take memory.
         let mut manifest = Vec::new();
-        let mut staging = vec![0; CHUNK_BYTES.min(len) + TAG_BYTES];
+        let (mut staging, mut opened) = (vec![0; CHUNK_BYTES.min(len)], vec![0; CHUNK_BYTES.min(len)]);
         for chunk in chunks(std::iter::once(len)) {
-            manifest.extend(self.open_chunk(pool, &context, &manifest_name(), sealed, chunk, &mut staging)?);
+            let opened = &mut opened[..chunk.len];
+            self.open_chunk(pool, &context, &manifest_name(), sealed, chunk, &mut staging, opened)?;
+            manifest.extend_from_slice(opened);
         }
         Ok(manifest)
     }
 
-    /// Returns the verified plaintext of a chunk, at the start of `staging`.
-    fn open_chunk<'a>(
+    /// Opens a chunk into `out` by way of `staging`.
+    #[expect(clippy::too_many_arguments, reason = "what a chunk is bound to, and from where to where it goes")]
+    fn open_chunk(
         &self,
         pool: &Pool,
         context: &Context,
         name: &BufferName,
         sealed: &SealedBuffer,
         chunk: Chunk,
-        staging: &'a mut [u8],
-    ) -> Result<&'a [u8]> {
+        staging: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<()> {
         let refused = || Error::Refused(if name.name.is_empty() { "the manifest".into() } else { name.name.clone() });
         let nonce = part::<NONCE_BYTES>(&sealed.nonces, chunk.index).ok_or_else(refused)?;
         let tag = part::<TAG_BYTES>(&sealed.tags, chunk.index).ok_or_else(refused)?;
         let extent = sealed.extent.ok_or_else(refused)?;
-        let staging = &mut staging[..chunk.len + TAG_BYTES];
-        let (ciphertext, place) = staging.split_at_mut(chunk.len);
+        let ciphertext = &mut staging[..chunk.len];
         pool.read(extent, chunk.at as u64, ciphertext)?;
-        place.copy_from_slice(&tag);
         let count = sealed.tags.len() / TAG_BYTES;
         let aad = name.aad(context, count).number(chunk.index as u64);
-        let opened = self.key.open(&nonce, &aad, staging).map_err(|_| refused())?;
-        Ok(opened)
+        self.key.open_into(&nonce, &aad, ciphertext, &tag, out).map_err(|_| refused())
     }
 }
 

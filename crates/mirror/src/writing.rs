@@ -7,10 +7,10 @@ use plinius_pm::{Entry, Extent, MappedFile, Pool, Region, Reserved};
 use plinius_seal::{BulkKey, Fingerprints, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
 
 use crate::chunk::{
-    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Source, chunks, in_parallel, longest, part, useful_threads,
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Source, chunks, in_parallel, longest, useful_threads,
 };
 use crate::error::{Error, Result};
-use crate::watching::{Notes, Watch};
+use crate::watching::{Watch, Watcher};
 
 /// A write attempt. Dropped without `commit`, it leaves nothing behind: its extents are free again.
 pub struct Writing<R: Region = MappedFile> {
@@ -46,7 +46,7 @@ impl<R: Region> Writing<R> {
         threads: usize,
     ) -> Result<Vec<SealedBuffer>> {
         let context = self.context.clone();
-        self.seal_as(&context, buffers, threads, |_, _| Ok(()))
+        self.seal_as(&context, buffers, threads, None)
     }
 
     /// Seals buffers and watches them: returns what was sealed with its fingerprints.
@@ -61,23 +61,15 @@ impl<R: Region> Writing<R> {
         threads: usize,
     ) -> Result<Vec<(SealedBuffer, Vec<u8>)>> {
         let context = self.context.clone();
-        let noted = Notes::new(buffers, watches);
-        let sealed = self.seal_as(&context, buffers, threads, |chunk, bytes| match &watches[chunk.buffer] {
-            Watch::Not => Ok(()),
-            Watch::Note => {
-                noted.put(chunk, prints.of(bytes)?);
-                Ok(())
-            }
-            Watch::Expect(expected) if part(expected, chunk.index) == Some(prints.of(bytes)?) => Ok(()),
-            Watch::Expect(_) => Err(Error::Written(buffers[chunk.buffer].0.borrow().name.clone())),
-        })?;
-        Ok(sealed.into_iter().zip(noted.finish()).collect())
+        let watcher = Watcher::new(buffers, watches, prints);
+        let sealed = self.seal_as(&context, buffers, threads, Some(&watcher))?;
+        Ok(sealed.into_iter().zip(watcher.finish()).collect())
     }
 
     /// Seals the manifest, under a purpose of its own.
     pub fn seal_manifest<S: Source>(&mut self, manifest: S) -> Result<SealedBuffer> {
         let context = Context { purpose: "manifest", ..self.context.clone() };
-        let sealed = self.seal_as(&context, &[(manifest_name(), manifest)], 1, |_, _| Ok(()))?;
+        let sealed = self.seal_as(&context, &[(manifest_name(), manifest)], 1, None)?;
         sealed.into_iter().next().ok_or_else(|| Error::Misuse("there is no manifest".into()))
     }
 
@@ -92,11 +84,11 @@ impl<R: Region> Writing<R> {
         context: &Context,
         buffers: &[(N, S)],
         threads: usize,
-        watch: impl Fn(Chunk, &[u8]) -> Result<()> + Sync,
+        watcher: Option<&Watcher<'_>>,
     ) -> Result<Vec<SealedBuffer>> {
         let sizes: Vec<u64> = buffers.iter().map(|(_, source)| source.len() as u64).filter(|len| *len > 0).collect();
         let reserved = self.pool.reserve(&sizes)?;
-        let sealed = self.seal_into(context, &reserved, buffers, threads, watch)?;
+        let sealed = self.seal_into(context, &reserved, buffers, threads, watcher)?;
         self.reserved = Some(match self.reserved.take() {
             Some(before) => before.join(reserved),
             None => reserved,
@@ -110,7 +102,7 @@ impl<R: Region> Writing<R> {
         reserved: &Reserved<R>,
         buffers: &[(N, S)],
         threads: usize,
-        watch: impl Fn(Chunk, &[u8]) -> Result<()> + Sync,
+        watcher: Option<&Watcher<'_>>,
     ) -> Result<Vec<SealedBuffer>> {
         let work = chunks(buffers.iter().map(|(_, source)| source.len()));
         let slots = slots(buffers.iter().map(|(_, source)| source.len()));
@@ -118,16 +110,11 @@ impl<R: Region> Writing<R> {
         in_parallel(
             work.len(),
             useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
-            longest(&work),
+            longest(&work) + TAG_BYTES,
             |staging, item, next| {
                 let chunk = work[item];
                 let (name, source) = &buffers[chunk.buffer];
-                let staging = &mut staging[..chunk.len];
-                source.copy_out(chunk.at, staging);
-                // What is sealed is what was looked at: both are this private copy.
-                watch(chunk, staging)?;
-                let aad = name.borrow().aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
-                let sealed = self.key.seal(&aad, staging)?;
+                let sealed = self.seal_chunk(context, name.borrow(), source, chunk, staging, watcher)?;
                 // Stores past the cache leave the memory time to fetch what this thread seals next.
                 let upcoming = next().map(|item| (&buffers[work[item].buffer].1, work[item]));
                 let fetch = |at: usize, len: usize| {
@@ -137,7 +124,8 @@ impl<R: Region> Writing<R> {
                         source.prefetch(chunk.at + at, len.min(chunk.len - at));
                     }
                 };
-                reserved.write_beside(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging, fetch)?;
+                let (slot, ciphertext) = (slots[chunk.buffer].unwrap_or(usize::MAX), &staging[..chunk.len]);
+                reserved.write_beside(slot, chunk.at as u64, ciphertext, fetch)?;
                 results.lock().unwrap_or_else(PoisonError::into_inner)[item] = sealed;
                 Ok(())
             },
@@ -151,6 +139,28 @@ impl<R: Region> Writing<R> {
             sealed[chunk.buffer].tags.extend(tag);
         }
         Ok(sealed)
+    }
+
+    /// Seals a chunk into the start of `staging`.
+    fn seal_chunk<S: Source>(
+        &self,
+        context: &Context,
+        name: &BufferName,
+        source: &S,
+        chunk: Chunk,
+        staging: &mut [u8],
+        watcher: Option<&Watcher<'_>>,
+    ) -> Result<(Nonce, Tag)> {
+        let aad = name.aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
+        let Some(watcher) = watcher.filter(|watcher| watcher.watches(chunk)) else {
+            let staging = &mut staging[..chunk.len + TAG_BYTES];
+            return Ok(source.look(chunk.at, chunk.len, |plaintext| self.key.seal_from(&aad, plaintext, staging))?);
+        };
+        let staging = &mut staging[..chunk.len];
+        source.copy_out(chunk.at, staging);
+        // What is sealed is what was looked at: both are this private copy.
+        watcher.see(&name.name, chunk, staging)?;
+        Ok(self.key.seal(&aad, staging)?)
     }
 }
 

@@ -40,6 +40,10 @@ impl Target for Bytes {
     fn copy_in(&self, at: usize, bytes: &[u8]) {
         self.0.lock().unwrap()[at..at + bytes.len()].copy_from_slice(bytes);
     }
+
+    fn fill<T>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> T {
+        fill(&mut self.0.lock().unwrap()[at..at + len])
+    }
 }
 
 struct Fixture {

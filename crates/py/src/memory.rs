@@ -13,7 +13,8 @@ const LINE_BYTES: usize = 64;
 /// The bytes behind a Python buffer, borrowed for as long as this lives.
 ///
 /// Other Python threads may write them meanwhile, as with any NumPy call that releases the GIL: so no reference into
-/// them is made, they are only copied.
+/// them is made, they are only copied. Where the caller owes it to nobody's writing (`look`, `fill`), they are used in their
+/// place.
 pub struct Borrowed {
     pointer: *mut u8,
     len: usize,
@@ -84,6 +85,13 @@ impl Source for Borrowed {
 impl Target for Borrowed {
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn fill<T>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> T {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "write outside a borrowed buffer");
+        // SAFETY: the range is inside the borrowed memory (checked above), which `write` found to be writable and which lives
+        // for longer than `fill` takes. It is a part of the state that `restore` waits to be filled: nobody else uses it.
+        fill(unsafe { std::slice::from_raw_parts_mut(self.pointer.add(at), len) })
     }
 
     fn copy_in(&self, at: usize, bytes: &[u8]) {

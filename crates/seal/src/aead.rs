@@ -53,10 +53,30 @@ impl BulkKey {
         Ok((nonce, tag.as_ref().try_into().map_err(|_| Error::Library)?))
     }
 
+    /// Encrypts into the start of `out`, which has room for the tag behind it, under a fresh random nonce. Each byte of the
+    /// plaintext is read once.
+    pub fn seal_from(&self, aad: &Aad, plaintext: &[u8], out: &mut [u8]) -> Result<(Nonce, Tag)> {
+        let mut nonce = [0; NONCE_BYTES];
+        random(&mut nonce)?;
+        let library_nonce = LibraryNonce::assume_unique_for_key(nonce);
+        // The library's one way to seal from one place into another: as what follows a message in place that is empty.
+        let aad = LibraryAad::from(aad.as_bytes());
+        self.key.seal_in_place_scatter(library_nonce, aad, &mut [], plaintext, out).map_err(|_| Error::Library)?;
+        let tag = out.last_chunk().ok_or(Error::Library)?;
+        Ok((nonce, *tag))
+    }
+
     /// Verifies and decrypts in place a ciphertext that is followed by its tag; returns the plaintext.
     pub fn open<'a>(&self, nonce: &Nonce, aad: &Aad, ciphertext_and_tag: &'a mut [u8]) -> Result<&'a mut [u8]> {
         let nonce = LibraryNonce::assume_unique_for_key(*nonce);
         let opened = self.key.open_in_place(nonce, LibraryAad::from(aad.as_bytes()), ciphertext_and_tag);
+        opened.map_err(|_| Error::Refused)
+    }
+
+    /// Decrypts into `out`, which is as long as the ciphertext and holds zeros afterwards if that was changed.
+    pub fn open_into(&self, nonce: &Nonce, aad: &Aad, ciphertext: &[u8], tag: &Tag, out: &mut [u8]) -> Result<()> {
+        let nonce = LibraryNonce::assume_unique_for_key(*nonce);
+        let opened = self.key.open_separate_gather(nonce, LibraryAad::from(aad.as_bytes()), ciphertext, tag, out);
         opened.map_err(|_| Error::Refused)
     }
 }
@@ -94,6 +114,31 @@ mod tests {
             assert_eq!(key.open(&nonce, &aad, &mut changed), Err(Error::Refused), "bit {bit}");
         }
         assert_eq!(key.open(&nonce, &aad.field(b""), &mut bytes.clone()), Err(Error::Refused));
+    }
+
+    #[test]
+    fn seals_and_opens_from_one_place_into_another() {
+        let (key, aad) = (key(), Aad::new("test"));
+        for length in [0, 1, 15, 16, 17, 4096, 256 * 1024 - 1, 256 * 1024] {
+            let plaintext: Vec<u8> = (0..length).map(|at| (at * 31 / 7) as u8).collect();
+            let mut sealed = vec![0; length + TAG_BYTES];
+            let (nonce, tag) = key.seal_from(&aad, &plaintext, &mut sealed).unwrap();
+            let mut out = vec![0xee; length];
+            assert_eq!(key.open_into(&nonce, &aad, &sealed[..length], &tag, &mut out), Ok(()), "{length} bytes");
+            assert!(out == plaintext, "{length} bytes");
+            assert_eq!(key.open(&nonce, &aad, &mut sealed).unwrap(), plaintext, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_leaves_zeros() {
+        let (key, aad) = (key(), Aad::new("test"));
+        let (nonce, mut sealed) = sealed(&key, &aad);
+        sealed[0] ^= 1;
+        let (ciphertext, tag) = sealed.split_last_chunk().unwrap();
+        let mut out = vec![0xee; ciphertext.len()];
+        assert_eq!(key.open_into(&nonce, &aad, ciphertext, tag, &mut out), Err(Error::Refused));
+        assert!(out.iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -92,8 +92,8 @@ class Mirror:
     def restore(self, step: int | None = None) -> int | None:
         """Puts the newest generation into the state (mirror in).
 
-        Every name, dtype and shape is checked before anything is changed, and every chunk is verified before it
-        reaches a tensor. When it fails midway, the arrays of the state are zeroed and `save` is refused.
+        Every name, dtype and shape is checked before anything is changed. Every chunk is verified as it is opened into
+        its tensor. When one fails, all arrays of the state are zeroed and `save` is refused.
 
         Args:
             step: Go back to the kept generation of this step. The next save gives the later ones up.
