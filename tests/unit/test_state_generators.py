@@ -35,6 +35,10 @@ def test_the_generators_of_the_process_go_on() -> None:
     assert [draws(), draws()] == expected
 
 
+def test_the_states_of_generators_are_in_the_tree() -> None:
+    assert capture({"rng": np.random.default_rng(1)}).buffers == []
+
+
 OBJECTS = {
     "random.Random": random.Random,
     "MT19937": lambda seed: np.random.Generator(np.random.MT19937(seed)),

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plinius.errors import ConfigError, IntegrityError
 from plinius.frameworks.torch import decode_value, encode_value
-from plinius.state.tree import MAX_DEPTH, decode, dumps, encode, loads
+from plinius.state.tree import MAX_DEPTH, decode, dumps, encode, inline_array, loads
 
 
 def torch_value(value: object, _: str) -> Any:
@@ -220,11 +220,35 @@ def test_malformed_bytes_are_refused(data: bytes) -> None:
         ["dict", 1], ["dict", 1, 2, 1, 3], ["dict", ["list"], 1], ["deque"], ["deque", "a"], ["frozenset", ["list"]],
         ["defaultdict", "eval"], ["torch", "dtype", "load"], ["torch", "device", "nowhere"], ["torch", "Size", "a"],
         ["torch", "nn"], ["torch", "dtype"], ["unknown"],
+        ["array"], ["array", "<f4", [1]], ["array", "<f4", [2], b"1234"],
+        ["array", "O", [1], b"12345678"], ["array", "<f4", 1, b"1234"], ["array", "<f4", ["a"], b"1234"],
+        ["array", "<f4", [-1], b"1234"], ["array", "<f4", [1], "1234"],
     ],
 )  # fmt: skip
 def test_malformed_nodes_are_refused(node: Any) -> None:
     with pytest.raises(IntegrityError):
         decode(node, lambda tagged: decode_value(*tagged[1:]) if tagged[0] == "torch" else unknown())
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=">u2").reshape(2, 3),
+        np.zeros((0, 4)),
+        np.array(5, np.int8),
+        np.arange(9.0)[::2],
+        np.array("ü"),
+    ],
+)
+def test_an_array_in_the_tree_comes_back(array: np.ndarray[Any, Any]) -> None:
+    back = decode(loads(dumps(inline_array(array, "x"))), lambda node: unknown())
+    assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    assert back.flags.writeable
+
+
+def test_an_array_of_objects_is_refused_in_the_tree() -> None:
+    with pytest.raises(ConfigError, match="x: an array of dtype object"):
+        inline_array(np.array([None]), "x")
 
 
 def test_deep_nodes_are_refused() -> None:

@@ -324,7 +324,7 @@ def generator_source(value: object) -> Source | None:
     """Returns a torch generator's state as a source."""
     if not isinstance(value, torch.Generator):
         return None
-    return Source(f"torch.Generator on {value.device}", value.get_state, value.set_state)
+    return _source(f"torch.Generator on {value.device}", value.get_state, value.set_state)
 
 
 def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:
@@ -333,12 +333,17 @@ def global_sources(*, idle_devices: bool = False) -> dict[str, Source]:
     Args:
         idle_devices: Whether to name CUDA's generators before CUDA is in use; to read one would start it.
     """
-    sources = {"torch": Source("torch on the CPU", torch.get_rng_state, torch.set_rng_state)}
+    sources = {"torch": _source("torch on the CPU", torch.get_rng_state, torch.set_rng_state)}
     if _cuda_in_use() or (idle_devices and torch.cuda.is_available()):
         for i in range(torch.cuda.device_count()):
             get, put = partial(torch.cuda.get_rng_state, i), partial(torch.cuda.set_rng_state, device=i)
-            sources[f"cuda:{i}"] = Source("torch on CUDA", get, put)
+            sources[f"cuda:{i}"] = _source("torch on CUDA", get, put)
     return sources
+
+
+def _source(kind: str, get: Callable[[], torch.Tensor], put: Callable[[torch.Tensor], object]) -> Source:
+    """Returns a source whose state is NumPy's, as those of the other generators are."""
+    return Source(kind, lambda: get().numpy(), lambda state: put(torch.from_numpy(state)))
 
 
 def device_copies() -> DeviceCopies | None:

@@ -7,6 +7,7 @@ which is looked over now and then.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -75,6 +76,26 @@ class Item(NamedTuple):
     watch: bytes | None = None
 
 
+class _Quiet(NamedTuple):
+    """A plan in which everything is sealed and nothing is looked at, and what makes it the same again.
+
+    Attributes:
+        buffers: Of the snapshot; a later capture that finds the same arrays has the very same list.
+        owned: What the optimizers owned.
+        until: The first save, counted by the tracker, at which something is looked at again.
+        items: The plan.
+    """
+
+    buffers: list[Buffer]
+    owned: set[Hashable]
+    until: int
+    items: list[Item]
+
+    def holds(self, snapshot: Snapshot, owned: set[Hashable], saves: int) -> bool:
+        """Whether a save would decide the same; this costs less than to decide."""
+        return self.buffers is snapshot.buffers and saves < self.until and self.owned == owned
+
+
 class Tracker:
     """Remembers the fingerprints of what was saved.
 
@@ -89,6 +110,8 @@ class Tracker:
         identities(self._declared)  # what cannot be frozen is refused at once
         self._threads = threads
         self._known: dict[str, _Known] = {}
+        self._quiet: _Quiet | None = None
+        self._learned: list[Item] | None = None
         self._relied = 0
         self._saves = 0
 
@@ -98,6 +121,13 @@ class Tracker:
         Raises:
             ConfigError: A frozen array has changed.
         """
+        if self._quiet is not None and base is not None and self._quiet.holds(snapshot, owned, self._saves):
+            return self._quiet.items
+        items = self._decided(snapshot, base, owned)
+        self._quiet = self._quiet_from(snapshot, owned, items)
+        return items
+
+    def _decided(self, snapshot: Snapshot, base: Committed | None, owned: set[Hashable]) -> list[Item]:
         frozen = self._frozen()
         due = self._relied >= FROZEN_CHECK_SAVES
         items: list[Item] = []
@@ -127,9 +157,18 @@ class Tracker:
         self._relied = 0 if due else self._relied + bool(frozen)
         return items
 
+    def _quiet_from(self, snapshot: Snapshot, owned: set[Hashable], items: list[Item]) -> _Quiet | None:
+        if self._declared or any(item.record or item.watch is not None for item in items):
+            return None
+        dues = (self._known[item.buffer.spec.name].due for item in items if item.buffer.identity not in owned)
+        return _Quiet(snapshot.buffers, owned, min(dues, default=sys.maxsize), items)
+
     def learn(self, items: list[Item], noted: dict[str, bytes]) -> None:
         """Takes over what a committed save has seen."""
         self._saves += 1
+        if items is self._learned:
+            return  # a quiet plan once more: all was passed over already
+        self._learned = items
         known = {}
         for buffer, record, _ in items:
             name = buffer.spec.name
@@ -142,7 +181,7 @@ class Tracker:
 
     def forget(self) -> None:
         """Forgets everything: the arrays were written by a restore."""
-        self._known = {}
+        self._known, self._quiet, self._learned = {}, None, None
 
     def check_frozen(self, live: Mapping[str, object]) -> None:
         """Looks all frozen arrays of a state over.

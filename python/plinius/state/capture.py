@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
+
 from plinius.errors import ConfigError
 from plinius.frameworks import import_torch, torch_if_loaded
 from plinius.state.arrays import ArrayLibrary, library_of
@@ -13,7 +15,7 @@ from plinius.state.found import Found, Stretch, Visit
 from plinius.state.generators import Source, global_sources, own_source, source_of
 from plinius.state.names import canonical
 from plinius.state.snapshot import Buffer, BufferSpec, Place, Snapshot
-from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, join, named
+from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, inline_array, join, named
 
 FORMAT = "state 1"
 """The tag of the whole tree, with the version of its structure."""
@@ -61,13 +63,12 @@ class _Capture:
     def snapshot(self, state: Mapping[str, object]) -> Snapshot:
         values: Node = {key: self._top(value, key) for key, value in state.items()}
         found = self._found()
-        self.names, self.buffers = found.names.copy(), found.buffers.copy()
         process = {name: self._generator(it, f"generators/{name}") for name, it in global_sources().items()}
         # Last, for state_dict() of a loader that was never iterated makes its iterator, which draws.
         for node, source, path in self.generators:
-            node.append(encode(source.get(), path, self._copied))
+            node.append(encode(source.get(), path, _inline))
         tree = dumps([FORMAT, values, {**process}])
-        return Snapshot(tree, self.buffers, list(self.optimizers.values()), found)
+        return Snapshot(tree, found.buffers, list(self.optimizers.values()), found)
 
     def _found(self) -> Found:
         if self.follows and len(self.visits) < len(self.previous.visits):
@@ -242,13 +243,10 @@ class _Capture:
         library = self._library(value)
         return self._array(library, value, path) if library else plain(value)
 
-    def _copied(self, value: object, path: str) -> list[Node] | None:
-        """Returns the node of an array of a generator's state: it was made to be saved, and is tied to nothing."""
-        library = self._library(value)
-        if library is None:
-            return plain(value)
-        library.identity(value, path)  # refuses what cannot be mirrored
-        return _node(library, self._placed(library, value, None, path), library.traits(value))
+
+def _inline(value: object, path: str) -> list[Node] | None:
+    """Returns the node of an array of a generator's state, bytes and all: it is small, and tied to nothing."""
+    return inline_array(value, path) if isinstance(value, np.ndarray) else plain(value)
 
 
 def _node(library: ArrayLibrary, place: Place, traits: list[Node]) -> list[Node]:

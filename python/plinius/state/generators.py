@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from plinius.frameworks import torch_if_loaded
+
+_WORDS = struct.Struct("625I")
+"""The state of Python's Mersenne Twister: 624 words and a position."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def keep_while_iterating_anew(loader: Any, others: Sequence[Source]) -> None:
 def _python(generator: Any) -> Source:
     def get() -> dict[str, Any]:
         version, words, gauss = generator.getstate()
-        return {"version": version, "words": np.array(words, np.uint32), "gauss": gauss}
+        return {"version": version, "words": np.frombuffer(_WORDS.pack(*words), np.uint32), "gauss": gauss}
 
     def put(state: Any) -> None:
         generator.setstate((state["version"], tuple(state["words"].tolist()), state["gauss"]))

@@ -165,6 +165,17 @@ def _numpy_scalar(value: np.generic) -> Node:
     return ["scalar", value.dtype.str, value.tobytes()]
 
 
+def inline_array(array: np.ndarray[Any, Any], path: str) -> list[Node]:
+    """Returns the node of an array that is written with its elements, not as a reference to a buffer.
+
+    Raises:
+        ConfigError: Its elements are objects or records.
+    """
+    if array.dtype.char not in NUMPY_KINDS:
+        refuse(path, f"an array of dtype {array.dtype}")
+    return ["array", array.dtype.str, list(array.shape), array.tobytes()]
+
+
 _KEYS_OF_A_MAP = frozenset({str})
 _NATIVE = frozenset({type(None), bool, float, bytes})
 _CONTAINERS: dict[type, str] = {
@@ -246,6 +257,13 @@ def _read_numpy_scalar(name: Any, data: Any) -> Any:
     return np.frombuffer(_typed(data, bytes), numpy_dtype(name)).reshape(())[()]
 
 
+def _read_array(name: Any, shape: Any, data: Any) -> Any:
+    array = np.frombuffer(_typed(data, bytes), numpy_dtype(name)).reshape(_typed(shape, list)).copy()
+    if list(array.shape) != shape:
+        raise ValueError(f"an array of shape {shape}")
+    return array
+
+
 def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
     pairs = list(zip(items[::2], items[1::2], strict=True))
     if len(dict(pairs)) != len(pairs):
@@ -270,6 +288,7 @@ _SCALARS: dict[str, Callable[..., Any]] = {
     "str_": lambda data: np.str_(_typed(data, bytes).decode("utf-8", "surrogatepass")),
     "bytes_": lambda data: np.bytes_(_typed(data, bytes)),
     "scalar": _read_numpy_scalar,
+    "array": _read_array,
 }
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "list": list,
