@@ -202,6 +202,20 @@ def test_an_array_that_comes_and_goes_and_changes_its_shape_is_written(path: Pat
         assert LARGE in written(pool, mirror, 4)
 
 
+def test_an_array_in_the_place_of_one_that_changed_each_time_is_the_one_that_is_written(path: Path, key: Key) -> None:
+    arrays = {"a": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays) as mirror:
+        for step in range(1, 7):  # long enough that nobody looks at it any more
+            arrays["a"][:] = step
+            mirror.save(step)
+        first, arrays["a"] = arrays["a"], np.full(LARGE, 77, np.uint8)
+        mirror.save(7)
+        first[:], arrays["a"][:] = 0, 0
+        mirror.restore()
+        assert (arrays["a"] == 77).all()
+        assert not first.any()
+
+
 def test_after_a_save_that_failed_what_it_saw_is_not_believed(
     path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +238,17 @@ def test_what_an_optimizer_owns_is_always_written(path: Path, key: Key) -> None:
             found = written(pool, mirror, step)
         assert 300_000 in found
         assert 1000 not in found
+
+
+def test_what_an_optimizer_owns_no_more_is_looked_at_again(path: Path, key: Key) -> None:
+    model = torch.nn.Linear(300, 250)
+    optimizer = torch.optim.SGD(model.parameters())
+    with Pool(path) as pool, mirror_of(pool, key, model=model, optimizer=optimizer) as mirror:
+        assert all({300_000, 1000} <= written(pool, mirror, step) for step in range(1, 5))
+        optimizer.param_groups[0]["params"] = [model.weight]
+        found = [written(pool, mirror, step) for step in range(5, 8)]
+        assert all(300_000 in lengths for lengths in found)
+        assert 1000 not in found[-1]
 
 
 def test_frozen_arrays_are_not_looked_at_and_one_that_changes_is_an_error_in_the_end(

@@ -121,7 +121,7 @@ class Tracker:
         Raises:
             ConfigError: A frozen array has changed.
         """
-        if self._quiet is not None and base is not None and self._quiet.holds(snapshot, owned, self._saves):
+        if self._quiet is not None and self._quiet.holds(snapshot, owned, self._saves):
             return self._quiet.items
         items = self._decided(snapshot, base, owned)
         self._quiet = self._quiet_from(snapshot, owned, items)
@@ -158,7 +158,7 @@ class Tracker:
         return items
 
     def _quiet_from(self, snapshot: Snapshot, owned: set[Hashable], items: list[Item]) -> _Quiet | None:
-        if self._declared or any(item.record or item.watch is not None for item in items):
+        if any(item.record or item.watch is not None for item in items):
             return None
         dues = (self._known[item.buffer.spec.name].due for item in items if item.buffer.identity not in owned)
         return _Quiet(snapshot.buffers, owned, min(dues, default=sys.maxsize), items)
@@ -181,7 +181,7 @@ class Tracker:
 
     def forget(self) -> None:
         """Forgets everything: the arrays were written by a restore."""
-        self._known, self._quiet, self._learned = {}, None, None
+        self._known = {}
 
     def check_frozen(self, live: Mapping[str, object]) -> None:
         """Looks all frozen arrays of a state over.
