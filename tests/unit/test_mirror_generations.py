@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +216,51 @@ def test_an_array_in_the_place_of_one_that_changed_each_time_is_the_one_that_is_
         mirror.restore()
         assert (arrays["a"] == 77).all()
         assert not first.any()
+
+
+@pytest.mark.parametrize("way", ["restore", "start anew"])
+def test_who_restores_or_starts_anew_looks_at_once_at_what_nobody_looked_at_any_more(
+    path: Path, key: Key, way: str
+) -> None:
+    array = np.zeros(LARGE, np.uint8)
+    with Pool(path) as pool, mirror_of(pool, key, arrays=[array]) as mirror:
+        for step in range(1, 40):
+            array[:] = step
+            mirror.save(step)
+        if way == "restore":
+            mirror.restore()
+            mirror.save(40)
+        else:
+            mirror.save(40, overwrite=True)
+        mirror.save(41)  # where it starts anew, the first one only sees that it is another
+        assert LARGE not in written(pool, mirror, 42)
+
+
+def test_a_closed_mirror_lets_go_of_the_state(path: Path, key: Key) -> None:
+    array = np.zeros(LARGE, np.uint8)
+    gone = weakref.ref(array)
+    with Pool(path) as pool, mirror_of(pool, key, arrays=[array]) as mirror:
+        for step in range(1, 8):
+            array[:] = step
+            mirror.save(step)
+        mirror.close()
+        del array
+        gc.collect()
+        assert gone() is None
+
+
+def test_views_that_share_bytes_come_back(path: Path, key: Key) -> None:
+    def views() -> dict[str, Any]:
+        whole = torch.zeros(LARGE, dtype=torch.uint8)
+        return {"whole": whole, "half": whole[: LARGE // 2], "rest": whole[LARGE // 3 :]}
+
+    saved = views()
+    saved["whole"].copy_(torch.arange(LARGE) % 251)
+    again = views()
+    with Pool(path) as pool:
+        mirror_of(pool, key, views=saved).save(1)
+        mirror_of(pool, key, views=again).restore()
+    assert all(torch.equal(again[name], saved[name]) for name in saved)
 
 
 def test_after_a_save_that_failed_what_it_saw_is_not_believed(

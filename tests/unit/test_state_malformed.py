@@ -6,10 +6,11 @@ import contextlib
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plinius.errors import ConfigError, IntegrityError
+from plinius.errors import ConfigError, IntegrityError, PoolVersion
 from plinius.state import plan_restore
 from plinius.state.tree import dumps, loads
 from test_state_mirroring import mirror_out
@@ -56,3 +57,11 @@ def test_a_tree_with_another_part_is_refused_or_read(data: st.DataObject) -> Non
     )
     with contextlib.suppress(IntegrityError, ConfigError):
         plan_restore(STATE, dumps(tree), MIRRORED.specs)
+
+
+@pytest.mark.parametrize("tag", ["state 1", "state 3"])
+def test_another_format_is_named_and_is_no_damage(tag: str) -> None:
+    tree = loads(MIRRORED.tree)
+    assert isinstance(tree, list)
+    with pytest.raises(PoolVersion, match=f"{tag}.*this release reads 'state 2'"):
+        plan_restore(STATE, dumps([tag, *tree[1:]]), MIRRORED.specs)

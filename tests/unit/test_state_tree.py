@@ -246,9 +246,17 @@ def test_an_array_in_the_tree_comes_back(array: np.ndarray[Any, Any]) -> None:
     assert back.flags.writeable
 
 
-def test_an_array_of_objects_is_refused_in_the_tree() -> None:
-    with pytest.raises(ConfigError, match="x: an array of dtype object"):
-        inline_array(np.array([None]), "x")
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        (np.array([None]), "an array of dtype object"),
+        (np.zeros(2, "i4,i4"), "an array of dtype"),
+        (np.ma.masked_array([1, 2], [True, False]), "a MaskedArray"),
+    ],
+)
+def test_what_would_not_come_back_is_refused_in_the_tree(array: np.ndarray[Any, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=f"x: {named}"):
+        inline_array(array, "x")
 
 
 def test_deep_nodes_are_refused() -> None:

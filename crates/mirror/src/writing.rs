@@ -110,10 +110,11 @@ impl<R: Region> Writing<R> {
         in_parallel(
             work.len(),
             useful_threads(threads, work.iter().map(|chunk| chunk.len).sum()),
-            longest(&work) + TAG_BYTES,
+            longest(&work),
             |staging, item, next| {
                 let chunk = work[item];
                 let (name, source) = &buffers[chunk.buffer];
+                let staging = &mut staging[..chunk.len];
                 let sealed = self.seal_chunk(context, name.borrow(), source, chunk, staging, watcher)?;
                 // Stores past the cache leave the memory time to fetch what this thread seals next.
                 let upcoming = next().map(|item| (&buffers[work[item].buffer].1, work[item]));
@@ -124,8 +125,7 @@ impl<R: Region> Writing<R> {
                         source.prefetch(chunk.at + at, len.min(chunk.len - at));
                     }
                 };
-                let (slot, ciphertext) = (slots[chunk.buffer].unwrap_or(usize::MAX), &staging[..chunk.len]);
-                reserved.write_beside(slot, chunk.at as u64, ciphertext, fetch)?;
+                reserved.write_beside(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging, fetch)?;
                 results.lock().unwrap_or_else(PoisonError::into_inner)[item] = sealed;
                 Ok(())
             },
@@ -141,7 +141,7 @@ impl<R: Region> Writing<R> {
         Ok(sealed)
     }
 
-    /// Seals a chunk into the start of `staging`.
+    /// Seals a chunk into `staging`, which is as long.
     fn seal_chunk<S: Source>(
         &self,
         context: &Context,
@@ -153,10 +153,8 @@ impl<R: Region> Writing<R> {
     ) -> Result<(Nonce, Tag)> {
         let aad = name.aad(context, source.len().div_ceil(CHUNK_BYTES)).number(chunk.index as u64);
         let Some(watcher) = watcher.filter(|watcher| watcher.watches(chunk)) else {
-            let staging = &mut staging[..chunk.len + TAG_BYTES];
             return Ok(source.look(chunk.at, chunk.len, |plaintext| self.key.seal_from(&aad, plaintext, staging))?);
         };
-        let staging = &mut staging[..chunk.len];
         source.copy_out(chunk.at, staging);
         // What is sealed is what was looked at: both are this private copy.
         watcher.see(&name.name, chunk, staging)?;

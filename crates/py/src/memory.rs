@@ -12,9 +12,8 @@ const LINE_BYTES: usize = 64;
 
 /// The bytes behind a Python buffer, borrowed for as long as this lives.
 ///
-/// Other Python threads may write them meanwhile, as with any NumPy call that releases the GIL: so no reference into
-/// them is made, they are only copied. Where the caller owes it to nobody's writing (`look`, `fill`), they are used in their
-/// place.
+/// Other Python threads may write them meanwhile, as with any NumPy call that releases the GIL: so they are copied, and no
+/// reference into them is made but by `look` and `fill`, which say why they may.
 pub struct Borrowed {
     pointer: *mut u8,
     len: usize,
@@ -22,7 +21,8 @@ pub struct Borrowed {
     _buffer: PyBuffer<u8>,
 }
 
-// SAFETY: the buffer keeps the memory alive and in place; all access is by copying through the raw pointer.
+// SAFETY: the buffer keeps the memory alive and in place; all access is through the raw pointer, in `look` and `fill` with
+// more to it.
 unsafe impl Send for Borrowed {}
 // SAFETY: as above.
 unsafe impl Sync for Borrowed {}
@@ -44,6 +44,13 @@ impl Borrowed {
             return Err(PyBufferError::new_err("a writable buffer is needed"));
         }
         Ok(borrowed)
+    }
+
+    /// Whether no two of these share a byte.
+    pub fn are_apart<'a>(all: impl Iterator<Item = &'a Self>) -> bool {
+        let mut spans: Vec<_> = all.filter(|one| one.len > 0).map(|one| (one.pointer as usize, one.len)).collect();
+        spans.sort_unstable();
+        spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
     }
 
     /// A private copy of all bytes.
@@ -75,9 +82,10 @@ impl Source for Borrowed {
 
     fn look<T>(&self, at: usize, len: usize, see: impl FnOnce(&[u8]) -> T) -> T {
         assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "read outside a borrowed buffer");
-        // SAFETY: the range is inside the borrowed memory (checked above), which lives for longer than `see` takes. It is
-        // looked at by the thread that called `save`, or for it while it waits: nobody who keeps to the rule of saving
-        // between two steps writes meanwhile. A copy would cost what the look does.
+        // SAFETY: the range is inside the borrowed memory (checked above), which lives for longer than `see` takes. Either the
+        // thread that called `save` waits, and nobody who keeps to the rule of saving between two steps writes meanwhile; or
+        // it is a private copy, since what a save in the background leaves in its place is watched, and what is watched is
+        // copied (`Writing::seal_chunk`). A copy would cost what the look does.
         see(unsafe { std::slice::from_raw_parts(self.pointer.add(at), len) })
     }
 }
@@ -90,7 +98,8 @@ impl Target for Borrowed {
     fn fill<T>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> T {
         assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "write outside a borrowed buffer");
         // SAFETY: the range is inside the borrowed memory (checked above), which `write` found to be writable and which lives
-        // for longer than `fill` takes. It is a part of the state that `restore` waits to be filled: nobody else uses it.
+        // for longer than `fill` takes. It is a part of the state that `restore` waits to be filled, which nobody uses
+        // meanwhile; and what overlaps is filled one after the other (`mirror::Reading::open`).
         fill(unsafe { std::slice::from_raw_parts_mut(self.pointer.add(at), len) })
     }
 

@@ -176,6 +176,8 @@ impl Reading {
             Ok((BufferName { name, dtype, shape }, sealed_buffer(sealed)?, Borrowed::write(&memory)?))
         };
         let buffers = buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?;
+        // Views of one array may share bytes: they are never written at the same time.
+        let threads = if Borrowed::are_apart(buffers.iter().map(|(_, _, memory)| memory)) { threads } else { 1 };
         let pool = self.pool.get().open(py)?;
         py.detach(|| self.reading.open(&pool, &buffers, threads)).map_err(|error| errors::mirror(py, error))
     }

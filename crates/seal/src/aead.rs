@@ -53,17 +53,14 @@ impl BulkKey {
         Ok((nonce, tag.as_ref().try_into().map_err(|_| Error::Library)?))
     }
 
-    /// Encrypts into the start of `out`, which has room for the tag behind it, under a fresh random nonce. Each byte of the
-    /// plaintext is read once.
+    /// Encrypts into `out`, which is as long as the plaintext, under a fresh random nonce. Each byte of the plaintext is
+    /// read once.
     pub fn seal_from(&self, aad: &Aad, plaintext: &[u8], out: &mut [u8]) -> Result<(Nonce, Tag)> {
-        let mut nonce = [0; NONCE_BYTES];
+        let (mut nonce, mut tag) = ([0; NONCE_BYTES], [0; TAG_BYTES]);
         random(&mut nonce)?;
-        let library_nonce = LibraryNonce::assume_unique_for_key(nonce);
-        // The library's one way to seal from one place into another: as what follows a message in place that is empty.
-        let aad = LibraryAad::from(aad.as_bytes());
-        self.key.seal_in_place_scatter(library_nonce, aad, &mut [], plaintext, out).map_err(|_| Error::Library)?;
-        let tag = out.last_chunk().ok_or(Error::Library)?;
-        Ok((nonce, *tag))
+        let (library_nonce, aad) = (LibraryNonce::assume_unique_for_key(nonce), LibraryAad::from(aad.as_bytes()));
+        let sealed = self.key.seal_out_of_place_scatter(library_nonce, aad, plaintext, out, &[], &mut tag);
+        sealed.map(|()| (nonce, tag)).map_err(|_| Error::Library)
     }
 
     /// Verifies and decrypts in place a ciphertext that is followed by its tag; returns the plaintext.
@@ -121,11 +118,12 @@ mod tests {
         let (key, aad) = (key(), Aad::new("test"));
         for length in [0, 1, 15, 16, 17, 4096, 256 * 1024 - 1, 256 * 1024] {
             let plaintext: Vec<u8> = (0..length).map(|at| (at * 31 / 7) as u8).collect();
-            let mut sealed = vec![0; length + TAG_BYTES];
+            let mut sealed = vec![0; length];
             let (nonce, tag) = key.seal_from(&aad, &plaintext, &mut sealed).unwrap();
             let mut out = vec![0xee; length];
-            assert_eq!(key.open_into(&nonce, &aad, &sealed[..length], &tag, &mut out), Ok(()), "{length} bytes");
+            assert_eq!(key.open_into(&nonce, &aad, &sealed, &tag, &mut out), Ok(()), "{length} bytes");
             assert!(out == plaintext, "{length} bytes");
+            sealed.extend(tag);
             assert_eq!(key.open(&nonce, &aad, &mut sealed).unwrap(), plaintext, "{length} bytes");
         }
     }

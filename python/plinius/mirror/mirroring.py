@@ -93,7 +93,8 @@ class Mirror:
         """Puts the newest generation into the state (mirror in).
 
         Every name, dtype and shape is checked before anything is changed. Every chunk is verified as it is opened into
-        its tensor. When one fails, all arrays of the state are zeroed and `save` is refused.
+        its tensor, which nobody may use meanwhile. When one fails, all arrays of the state are zeroed and `save` is
+        refused.
 
         Args:
             step: Go back to the kept generation of this step. The next save gives the later ones up.
@@ -235,6 +236,7 @@ class Mirror:
             if self._gate is not None:
                 self._gate.close()
             self._state, self._snapshot, self._gate, self._flight = {}, None, None, None
+            self._tracker.forget()
             if self._drainer is not None:
                 self._drainer.close()
 

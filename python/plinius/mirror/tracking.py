@@ -76,7 +76,8 @@ class Item(NamedTuple):
     watch: bytes | None = None
 
 
-class _Quiet(NamedTuple):
+@dataclass
+class _Quiet:
     """A plan in which everything is sealed and nothing is looked at, and what makes it the same again.
 
     Attributes:
@@ -84,12 +85,14 @@ class _Quiet(NamedTuple):
         owned: What the optimizers owned.
         until: The first save, counted by the tracker, at which something is looked at again.
         items: The plan.
+        learned: A save of it was committed: to learn it once more would change nothing.
     """
 
     buffers: list[Buffer]
     owned: set[Hashable]
     until: int
     items: list[Item]
+    learned: bool = False
 
     def holds(self, snapshot: Snapshot, owned: set[Hashable], saves: int) -> bool:
         """Whether a save would decide the same; this costs less than to decide."""
@@ -111,7 +114,6 @@ class Tracker:
         self._threads = threads
         self._known: dict[str, _Known] = {}
         self._quiet: _Quiet | None = None
-        self._learned: list[Item] | None = None
         self._relied = 0
         self._saves = 0
 
@@ -121,7 +123,7 @@ class Tracker:
         Raises:
             ConfigError: A frozen array has changed.
         """
-        if self._quiet is not None and self._quiet.holds(snapshot, owned, self._saves):
+        if self._quiet is not None and base is not None and self._quiet.holds(snapshot, owned, self._saves):
             return self._quiet.items
         items = self._decided(snapshot, base, owned)
         self._quiet = self._quiet_from(snapshot, owned, items)
@@ -166,9 +168,10 @@ class Tracker:
     def learn(self, items: list[Item], noted: dict[str, bytes]) -> None:
         """Takes over what a committed save has seen."""
         self._saves += 1
-        if items is self._learned:
-            return  # a quiet plan once more: all was passed over already
-        self._learned = items
+        if self._quiet is not None and items is self._quiet.items:
+            if self._quiet.learned:
+                return
+            self._quiet.learned = True
         known = {}
         for buffer, record, _ in items:
             name = buffer.spec.name
@@ -180,8 +183,8 @@ class Tracker:
         self._known = known
 
     def forget(self) -> None:
-        """Forgets everything: the arrays were written by a restore."""
-        self._known = {}
+        """Forgets everything, and lets go of the arrays."""
+        self._known, self._quiet = {}, None
 
     def check_frozen(self, live: Mapping[str, object]) -> None:
         """Looks all frozen arrays of a state over.

@@ -17,7 +17,8 @@ from plinius.state.names import canonical
 from plinius.state.snapshot import Buffer, BufferSpec, Place, Snapshot
 from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, inline_array, join, named
 
-FORMAT = "state 1"
+FORMAT_NAME = "state "
+FORMAT = f"{FORMAT_NAME}2"
 """The tag of the whole tree, with the version of its structure."""
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from plinius.errors import ConfigError
+from plinius.errors import ConfigError, PoolVersion
 from plinius.frameworks import import_torch
 from plinius.state.binding import bind_state
-from plinius.state.capture import FORMAT
+from plinius.state.capture import FORMAT, FORMAT_NAME
 from plinius.state.generators import global_sources
 from plinius.state.plan import Plan, fields
 from plinius.state.references import SavedArrays, malformed
@@ -63,6 +63,7 @@ def plan_restore(state: Mapping[str, object], tree: bytes, specs: Sequence[Spec]
     Raises:
         ConfigError: They do not agree; the message counts the differences and names the first few.
         IntegrityError: The tree is malformed, or is not of these buffers.
+        PoolVersion: It has a format that this release does not read.
     """
     saved, process = _parts(loads(tree))
     plan = Plan(SavedArrays([saved, process], specs))
@@ -81,6 +82,9 @@ def plan_restore(state: Mapping[str, object], tree: bytes, specs: Sequence[Spec]
 
 
 def _parts(node: Node) -> tuple[dict[str, Node], dict[str, Node]]:
+    tag = node[0] if isinstance(node, list) and node else None
+    if isinstance(tag, str) and tag.startswith(FORMAT_NAME) and tag != FORMAT:
+        raise PoolVersion(f"the mirrored structure is {tag!r}, this release reads {FORMAT!r}; use a matching release")
     saved, process = fields(node, FORMAT, 2)
     if isinstance(saved, dict) and isinstance(process, dict):
         return saved, process

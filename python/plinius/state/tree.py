@@ -169,9 +169,11 @@ def inline_array(array: np.ndarray[Any, Any], path: str) -> list[Node]:
     """Returns the node of an array that is written with its elements, not as a reference to a buffer.
 
     Raises:
-        ConfigError: Its elements are objects or records.
+        ConfigError: It is of a subclass, or its elements are objects or records.
     """
-    if array.dtype.char not in NUMPY_KINDS:
+    if type(array) is not np.ndarray:
+        refuse(path, named(array))
+    if array.dtype.char not in NUMPY_KINDS or array.itemsize == 0:
         refuse(path, f"an array of dtype {array.dtype}")
     return ["array", array.dtype.str, list(array.shape), array.tobytes()]
 
