@@ -49,6 +49,14 @@ def test_the_enclave_loads_what_it_needs() -> None:
     assert {name for name in SECRETS if name not in loaded} == set()
 
 
+def test_the_enclave_loads_neither_values_nor_drains_nor_other_frameworks() -> None:
+    loaded = loaded_by("plinius.enclave.trainer, plinius.enclave.commands, plinius.enclave.rehearsal")
+    needless = ["pool.pooling", "pool.transaction", "pool.arrays", "mirror.drainer", "mirror.moving", "mirror.farend"]
+    assert not within(loaded, [f"plinius.{name}" for name in needless])
+    frameworks = {name for name in within(loaded, ["plinius.frameworks"]) if "torch" not in name}
+    assert frameworks == {"plinius.frameworks"}
+
+
 def test_the_enclave_is_hardened_before_it_loads_anything_that_could_be_attacked() -> None:
     assert not [name for name in loaded_by("plinius.enclave.main") if name.startswith(("torch", "plinius._core"))]
 

@@ -13,7 +13,7 @@ def plot(found: Found, path: Path) -> None:
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
-    sides = [Side.TOOL, Side.OWNER, Side.UNTRUSTED, Side.TRUSTED]
+    sides = [Side.TOOL, Side.OWNER, Side.USER, Side.UNTRUSTED, Side.TRUSTED]
     for row, side in enumerate(sides):
         left = 0
         parts = sorted((part for part in found.parts if part.side == side), key=lambda part: -part.lines)

@@ -8,11 +8,13 @@ from plinius.darknet.cfg import Config
 from plinius.darknet.training import MIRROR_NAME, Training, digest
 from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror import ExactnessWarning, Mirror, read_facts
-from plinius.pool import Pool
+from plinius.pool import PoolFile
 from plinius.seal import Key
 
 
-def restore_model(config: Config, cfg: bytes, pool: Pool, key: Key, step: int | None = None) -> tuple[Training, int]:
+def restore_model(
+    config: Config, cfg: bytes, pool: PoolFile, key: Key, step: int | None = None
+) -> tuple[Training, int]:
     """Restores the newest mirrored state of a training job, or that of a step which the pool keeps.
 
     Args:

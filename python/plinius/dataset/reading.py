@@ -15,7 +15,7 @@ from plinius.dataset.header import HEADER_BYTES, Header
 from plinius.dataset.memory import BLOCK_BYTES, memory_of
 from plinius.dataset.packing import Progress
 from plinius.errors import ConfigError, IntegrityError
-from plinius.pool import Pool, naming
+from plinius.pool import PoolFile, naming
 from plinius.seal import Key
 
 
@@ -39,7 +39,7 @@ class SealedDataset:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: PoolFile,
         key: Key,
         source: str | os.PathLike[str] | int,
         *,
@@ -107,7 +107,7 @@ class SealedDataset:
         self._reader.open(order, memory_of(images), memory_of(labels), scale, self._threads)
         return images, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
 
-    def _find(self, pool: Pool, key: Key, name: str) -> _core.RecordReader | None:
+    def _find(self, pool: PoolFile, key: Key, name: str) -> _core.RecordReader | None:
         """The reader of the data set, where an earlier process has loaded it into the pool."""
         entry = pool.core.entry(f"data/{self.id}")
         if entry is None:
@@ -118,7 +118,7 @@ class SealedDataset:
         return self._open(pool, key, extents[0], name)
 
     def _load(
-        self, pool: Pool, key: Key, file: BinaryIO | Any, name: str, progress: Progress | None
+        self, pool: PoolFile, key: Key, file: BinaryIO | Any, name: str, progress: Progress | None
     ) -> _core.RecordReader:
         with naming(pool.path):
             loading = _core.Loading(pool.core, self.header.count * self.header.sealed_bytes)
@@ -150,7 +150,7 @@ class SealedDataset:
             if progress:
                 progress(first + records, self.header.count)
 
-    def _open(self, pool: Pool, key: Key, extent: tuple[int, int], name: str) -> _core.RecordReader:
+    def _open(self, pool: PoolFile, key: Key, extent: tuple[int, int], name: str) -> _core.RecordReader:
         header = self.header
         derived = (header.salt, header.commitment)
         records = (header.count, header.image_bytes, header.label_bytes)

@@ -18,7 +18,7 @@ from plinius.enclave.job import Job, decide_threads
 from plinius.enclave.provisioning import Ordered, keep_key, recall_key, request_key, request_ordered_key
 from plinius.enclave.trainer import train as run_training
 from plinius.mirror.anchoring import Anchor
-from plinius.pool import Medium, Pool
+from plinius.pool import Medium, PoolFile
 from plinius.wire import Channel, Infer, Inferred, Notice, PoolOpened, SealedKey, Stop, Train, Trained, TrainManifest
 
 
@@ -39,9 +39,9 @@ class Work:
     data_fd: int
 
     @contextmanager
-    def pool(self, name: str) -> Iterator[Pool]:
+    def pool(self, name: str) -> Iterator[PoolFile]:
         """Opens the pool, and tells the host what its medium survives."""
-        with Pool.from_descriptor(self.pool_file[0], name, self.pool_file[1]) as pool:
+        with PoolFile.from_descriptor(self.pool_file[0], name, self.pool_file[1]) as pool:
             self.channel.send(PoolOpened(pool.medium, pool.durability, self.platform.attester.tee))
             yield pool
 

@@ -15,14 +15,14 @@ from plinius.darknet.model import restore_model
 from plinius.darknet.training import check_images
 from plinius.dataset import SealedDataset
 from plinius.errors import PolicyError
-from plinius.pool import Pool
+from plinius.pool import PoolFile
 from plinius.wire import Inferred, Loading, Message
 
 _BATCH: Final = 250
 
 
 def infer(
-    config: Config, cfg: bytes, pool: Pool, grant: Grant, source: tuple[int, str], report: Callable[[Message], None]
+    config: Config, cfg: bytes, pool: PoolFile, grant: Grant, source: tuple[int, str], report: Callable[[Message], None]
 ) -> Inferred:
     """Classifies a whole data set, given as a descriptor and its name, and counts what is right.
 

@@ -13,7 +13,7 @@ from plinius.darknet.cfg import Config
 from plinius.darknet.training import MIRROR_NAME, digest
 from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror import Facts, read_facts
-from plinius.pool import Pool
+from plinius.pool import PoolFile
 from plinius.wire import Train, TrainManifest
 
 _DEFAULT_SEED: Final = 1
@@ -54,7 +54,7 @@ class Job:
     data_id: str | None = None
 
     @classmethod
-    def decide(cls, asked: Train, cfg: bytes, config: Config, pool: Pool, grant: Grant) -> Job:
+    def decide(cls, asked: Train, cfg: bytes, config: Config, pool: PoolFile, grant: Grant) -> Job:
         """Takes each option from the request, else from the pool's job, else from the cfg or a default.
 
         Raises:
@@ -74,7 +74,7 @@ class Job:
         return cls(config, steps, every, keep, seed, threads, "loss" in grant.reveal, asked.data_name, facts, known)
 
     @classmethod
-    def ordered(cls, it: JobManifest, asked: TrainManifest, config: Config, pool: Pool, grant: Grant) -> Job:
+    def ordered(cls, it: JobManifest, asked: TrainManifest, config: Config, pool: PoolFile, grant: Grant) -> Job:
         """Takes every option from the owner's manifest.
 
         Raises:

@@ -23,7 +23,7 @@ from plinius.dataset.packing import seal_into
 from plinius.enclave.inference import infer
 from plinius.enclave.job import Job
 from plinius.enclave.trainer import train
-from plinius.pool import Pool
+from plinius.pool import PoolFile
 from plinius.seal import Key
 from plinius.wire import Message, Train
 
@@ -75,7 +75,7 @@ def rehearse() -> None:
     with _generators_kept(), _unnamed_file() as data, _unnamed_file() as file:
         with os.fdopen(os.dup(data), "wb") as sealed:
             seal_into(sealed, np.zeros((2, 1, 8, 8), np.uint8), np.zeros(2, np.int64), key)
-        with Pool.from_descriptor(file, _NAME) as pool:
+        with PoolFile.from_descriptor(file, _NAME) as pool:
             grant = Grant(key, Terms(sorted(REVEALABLE)))
             for steps in (1, 2):
                 asked = Train(_NAME, _NAME, _NAME, steps=steps, every=1, seed=1, threads=1)

@@ -10,14 +10,14 @@ from plinius.dataset import SealedDataset, batch_indices
 from plinius.enclave.job import Job
 from plinius.mirror import Mirror
 from plinius.mirror.anchoring import Anchor
-from plinius.pool import Pool
+from plinius.pool import PoolFile
 from plinius.seal import Key
 from plinius.wire import Loading, Message, Progress, Started, Trained
 
 
 def train(
     job: Job,
-    pool: Pool,
+    pool: PoolFile,
     key: Key,
     data_fd: int,
     report: Callable[[Message], None],

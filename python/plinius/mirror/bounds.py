@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plinius import _core
-from plinius.pool import Pool
+from plinius.pool import PoolFile
 from plinius.seal import Key
 
 
@@ -18,7 +18,7 @@ class Bounds:
     Each is measured anew when it is called, in seconds.
     """
 
-    pool: Pool
+    pool: PoolFile
     key: Key
     lengths_bytes: Sequence[int]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from plinius.errors import ConfigError
-from plinius.pool import Pool
+from plinius.pool import PoolFile
 from plinius.seal import Key
 
 _MAX_NAME_BYTES: Final = 200
@@ -34,7 +34,7 @@ def check_options(pool: object, key: object, name: str, counts: Mapping[str, int
         TypeError: There is no pool or no key.
         ConfigError: An option or the name is out of range, or there is no state.
     """
-    if not isinstance(pool, Pool) or not isinstance(key, Key):
+    if not isinstance(pool, PoolFile) or not isinstance(key, Key):
         raise TypeError("a mirror needs an open pool and a key: Mirror(Pool(path), Key.load(path), ...)")
     for option, count in counts.items():
         if count < 1:

@@ -11,7 +11,7 @@ import msgspec
 from plinius import _core
 from plinius.errors import PoolError
 from plinius.mirror.manifest import Head, PublicGeneration, at, encode, parse_head
-from plinius.pool import Pool, naming
+from plinius.pool import PoolFile, naming
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -45,13 +45,13 @@ def entry_name(name: str) -> str:
     return f"mirror/{name}"
 
 
-def has_mirror(pool: Pool, name: str) -> bool:
+def has_mirror(pool: PoolFile, name: str) -> bool:
     """Whether a pool has a mirror of this name."""
     with naming(pool.path):
         return pool.core.entry(entry_name(name)) is not None
 
 
-def all_generations(pool: Pool, name: str) -> Ciphertext:
+def all_generations(pool: PoolFile, name: str) -> Ciphertext:
     """Everything that a pool keeps of a mirror.
 
     Raises:
@@ -60,7 +60,7 @@ def all_generations(pool: Pool, name: str) -> Ciphertext:
     return _generations(pool, name, None)
 
 
-def newest_generation(pool: Pool, name: str) -> Ciphertext:
+def newest_generation(pool: PoolFile, name: str) -> Ciphertext:
     """The newest generation of a mirror alone.
 
     Raises:
@@ -69,14 +69,14 @@ def newest_generation(pool: Pool, name: str) -> Ciphertext:
     return _generations(pool, name, 1)
 
 
-def still_there(pool: Pool, name: str, ciphertext: Ciphertext) -> bool:
+def still_there(pool: PoolFile, name: str, ciphertext: Ciphertext) -> bool:
     """Whether the mirror still owns all these extents, so that what was read of them is what they held."""
     with naming(pool.path):
         entry = pool.core.entry(entry_name(name))
     return entry is not None and set(ciphertext.extents) <= set(entry[2])
 
 
-def read_chunks(pool: Pool, extent: tuple[int, int]) -> Iterator[memoryview]:
+def read_chunks(pool: PoolFile, extent: tuple[int, int]) -> Iterator[memoryview]:
     """The bytes of an extent, piece by piece; each piece is overwritten by the next."""
     _, length = extent
     buffer = memoryview(bytearray(min(length, CHUNK_BYTES)))
@@ -93,7 +93,7 @@ class Filling:
     Used as ``with Filling(...) as filling:``; what was not committed leaves nothing behind.
     """
 
-    def __init__(self, pool: Pool, lengths: Sequence[int]) -> None:
+    def __init__(self, pool: PoolFile, lengths: Sequence[int]) -> None:
         self._pool = pool
         with naming(pool.path):
             self._copying = _core.Copying(pool.core, lengths)
@@ -115,7 +115,7 @@ class Filling:
         self._copying.abandon()
 
 
-def _generations(pool: Pool, name: str, count: int | None) -> Ciphertext:
+def _generations(pool: PoolFile, name: str, count: int | None) -> Ciphertext:
     with naming(pool.path):
         entry = pool.core.entry(entry_name(name))
         if entry is None:

@@ -22,7 +22,7 @@ from plinius.mirror.manifest import (
     parse_head,
     parse_manifest,
 )
-from plinius.pool import Pool, naming
+from plinius.pool import PoolFile, naming
 from plinius.seal import Key
 
 Sealed: TypeAlias = tuple[int, int, bytes, bytes]
@@ -31,7 +31,9 @@ JOB_ID_BYTES: Final = 16
 SALT_BYTES: Final = 32
 
 
-def read_facts(pool: Pool, key: Key, name: str, step: int | None = None) -> dict[str, str | int | float | None] | None:
+def read_facts(
+    pool: PoolFile, key: Key, name: str, step: int | None = None
+) -> dict[str, str | int | float | None] | None:
     """The facts of the newest generation of a mirror, or that of a step, verified; None when there is no such mirror.
 
     Raises:
@@ -134,7 +136,7 @@ class Extents:
         return SealedAt(numbers.setdefault((offset, length), len(numbers)) if length else None, nonces, tags)
 
 
-def is_newest(pool: Pool, name: str, known: Committed | None) -> bool:
+def is_newest(pool: PoolFile, name: str, known: Committed | None) -> bool:
     """Whether the pool has what is known here as the newest of a mirror: None is that it has none.
 
     Raises:
@@ -150,7 +152,7 @@ def is_newest(pool: Pool, name: str, known: Committed | None) -> bool:
         return False
 
 
-def opened(pool: Pool, key: Key, name: str, step: int | None = None) -> Committed | None:
+def opened(pool: PoolFile, key: Key, name: str, step: int | None = None) -> Committed | None:
     """Finds the generation of a step, the newest one without a step, and opens its manifest.
 
     An older one counts only if the newest one names it by its digest.
@@ -182,7 +184,7 @@ def opened(pool: Pool, key: Key, name: str, step: int | None = None) -> Committe
 
 
 def _open_manifest(
-    pool: Pool, key: Key, name: str, head: Head, extents: list[tuple[int, int]], number: int
+    pool: PoolFile, key: Key, name: str, head: Head, extents: list[tuple[int, int]], number: int
 ) -> tuple[Manifest, bytes]:
     """Opens the manifest of one of the generations, and returns its digest too."""
     public = head.generations[number]
@@ -202,7 +204,7 @@ def _locate(generation: PublicGeneration, extents: list[tuple[int, int]], place:
     return (offset, length, place.nonces, place.tags)
 
 
-def reading(pool: Pool, key: Key, head: Head, name: str, write: WriteRecord) -> _core.Reading:
+def reading(pool: PoolFile, key: Key, head: Head, name: str, write: WriteRecord) -> _core.Reading:
     """Prepares to open what one write attempt sealed.
 
     Raises:

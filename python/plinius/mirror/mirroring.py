@@ -7,21 +7,23 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plinius import state
 from plinius.errors import ConfigError, PliniusError, PoolError
 from plinius.mirror.anchoring import Anchor, Freshness, check_anchor
 from plinius.mirror.checking import ExactnessWarning, RollbackWarning, check_options, checked_step
-from plinius.mirror.drainer import Drainer
 from plinius.mirror.generation import Committed, is_newest, opened, reading
 from plinius.mirror.manifest import Facts, Manifest
 from plinius.mirror.overlap import Flight, Gate, set_apart
 from plinius.mirror.saving import Plan, Saver
 from plinius.mirror.tracking import Tracker
-from plinius.pool import Pool, naming
+from plinius.pool import PoolFile, naming
 from plinius.seal import Key
 from plinius.state import NoCopies, Snapshot
+
+if TYPE_CHECKING:
+    from plinius.mirror.drainer import Drainer
 
 
 class Mirror:
@@ -52,7 +54,7 @@ class Mirror:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: PoolFile,
         key: Key,
         *,
         name: str,
@@ -74,7 +76,7 @@ class Mirror:
         self._threads = len(os.sched_getaffinity(0))
         self._saver = Saver(pool, key, name, keep, dict(facts or {}), self._threads)
         self._drain_every = drain_every
-        self._drainer = None if drain_to is None else Drainer(pool, name, drain_to)
+        self._drainer = None if drain_to is None else _drainer(pool, name, drain_to)
         if self._drainer is not None:
             self._saver.still = self._drainer.still
         self._tracker = Tracker(frozen, self._threads)
@@ -352,3 +354,9 @@ class Mirror:
             warnings.warn(f"not exact: {difference}", ExactnessWarning, stacklevel=3)
         if (message := self._freshness.warning()) is not None:
             warnings.warn(message, RollbackWarning, stacklevel=3)
+
+
+def _drainer(pool: PoolFile, name: str, url: str | os.PathLike[str]) -> Drainer:
+    from plinius.mirror.drainer import Drainer  # noqa: PLC0415 (the trusted process, which drains nothing, loads none)
+
+    return Drainer(pool, name, url)

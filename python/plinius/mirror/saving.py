@@ -25,7 +25,7 @@ from plinius.mirror.manifest import (
     encode,
 )
 from plinius.mirror.tracking import NOTE, Item, Tracker, source_of
-from plinius.pool import Pool, naming
+from plinius.pool import PoolFile, naming
 from plinius.seal import Key
 
 
@@ -64,7 +64,7 @@ class Saver:
         threads: For sealing.
     """
 
-    def __init__(self, pool: Pool, key: Key, name: str, keep: int, facts: Facts, threads: int) -> None:
+    def __init__(self, pool: PoolFile, key: Key, name: str, keep: int, facts: Facts, threads: int) -> None:
         self._pool, self._key, self._name = pool, key, name
         self._keep, self._facts, self._threads = keep, facts, threads
         self.attempted: Committed | None = None

@@ -1,32 +1,56 @@
 """The pool: named arrays that survive a crash, and the ground that mirrors and data sets stand on.
 
 Only this package, ``seal``, ``mirror``, ``dataset`` and ``enclave.sandbox`` import the core. ``docs/pool.md`` is the
-guide.
+guide. Names are loaded when they are first used: the trusted process needs an open pool (`PoolFile`), and loads none of
+what reads and writes values in it.
 """
 
-from plinius._core import Medium
-from plinius.pool.arrays import PersistentArray
-from plinius.pool.lists import PersistentList
-from plinius.pool.outside import Entry, PoolStatus, cpu_write_back, look_at, medium_at, status
-from plinius.pool.paths import naming
-from plinius.pool.pooling import DEFAULT_HEAP_BYTES, Pool, PoolStats
-from plinius.pool.swaps import swaps
-from plinius.pool.transaction import Transaction
+from __future__ import annotations
 
-__all__ = [
-    "DEFAULT_HEAP_BYTES",
-    "Entry",
-    "Medium",
-    "PersistentArray",
-    "PersistentList",
-    "Pool",
-    "PoolStats",
-    "PoolStatus",
-    "Transaction",
-    "cpu_write_back",
-    "look_at",
-    "medium_at",
-    "naming",
-    "status",
-    "swaps",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plinius._core import Medium as Medium
+    from plinius.pool.arrays import PersistentArray as PersistentArray
+    from plinius.pool.lists import PersistentList as PersistentList
+    from plinius.pool.opened import DEFAULT_HEAP_BYTES as DEFAULT_HEAP_BYTES
+    from plinius.pool.opened import PoolFile as PoolFile
+    from plinius.pool.outside import Entry as Entry
+    from plinius.pool.outside import PoolStatus as PoolStatus
+    from plinius.pool.outside import cpu_write_back as cpu_write_back
+    from plinius.pool.outside import look_at as look_at
+    from plinius.pool.outside import medium_at as medium_at
+    from plinius.pool.outside import status as status
+    from plinius.pool.paths import naming as naming
+    from plinius.pool.pooling import Pool as Pool
+    from plinius.pool.pooling import PoolStats as PoolStats
+    from plinius.pool.swaps import swaps as swaps
+    from plinius.pool.transaction import Transaction as Transaction
+
+_HOME = {
+    "DEFAULT_HEAP_BYTES": "pool.opened",
+    "Entry": "pool.outside",
+    "Medium": "_core",
+    "PersistentArray": "pool.arrays",
+    "PersistentList": "pool.lists",
+    "Pool": "pool.pooling",
+    "PoolFile": "pool.opened",
+    "PoolStats": "pool.pooling",
+    "PoolStatus": "pool.outside",
+    "Transaction": "pool.transaction",
+    "cpu_write_back": "pool.outside",
+    "look_at": "pool.outside",
+    "medium_at": "pool.outside",
+    "naming": "pool.paths",
+    "status": "pool.outside",
+    "swaps": "pool.swaps",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 (sorted returns a list)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'plinius.pool' has no attribute {name!r}")
+    return getattr(import_module(f"plinius.{_HOME[name]}"), name)

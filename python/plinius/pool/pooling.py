@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 
 from plinius import _core
-from plinius._core import Medium
 from plinius.pool import checking
+from plinius.pool.opened import PoolFile
 from plinius.pool.paths import naming
 from plinius.pool.reading import find, read_value
 from plinius.pool.transaction import Transaction
 from plinius.pool.values import LIST_META, entry_name, user_names
-
-DEFAULT_HEAP_BYTES: Final = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class PoolStats:
     lists: int
 
 
-class Pool(Mapping[str, Any]):
+class Pool(PoolFile, Mapping[str, Any]):
     """An open pool; this process is its only writer.
 
     It maps names to values: ``pool["w"]`` is a private copy of the last committed state, an array or a list of arrays,
@@ -70,65 +66,6 @@ class Pool(Mapping[str, Any]):
         DurabilityUnavailable: The medium gives less than is required.
         PoolError: The system refused something.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        max_bytes: int | None = None,
-        heap_bytes: int = DEFAULT_HEAP_BYTES,
-        flush: Literal["auto", "clwb", "clflushopt", "clflush", "none"] = "auto",
-        require: Literal["power failure", "process crash"] | None = None,
-    ) -> None:
-        self.path = os.fspath(path)
-        with naming(self.path):
-            self.core = _core.Pool(
-                path=self.path, max_bytes=max_bytes, heap_bytes=heap_bytes, flush=flush, require=require
-            )
-
-    @classmethod
-    def from_descriptor(cls, descriptor: int, name: str, medium: Medium | None = None) -> Pool:
-        """Opens the pool behind a descriptor that is open for reading and writing; an empty file becomes a pool.
-
-        Args:
-            descriptor: Stays open and stays the caller's.
-            name: What error messages call the pool.
-            medium: Of this descriptor, where it was looked at earlier (`look_at`). Without it the kernel is asked now,
-                which a process in a sandbox may not do.
-        """
-        pool = cls.__new__(cls)
-        pool.path = name
-        with naming(name):
-            if medium is None:
-                pool.core = _core.Pool(fd=descriptor, heap_bytes=DEFAULT_HEAP_BYTES)
-            else:
-                pool.core = _core.Pool.on(medium, descriptor, DEFAULT_HEAP_BYTES)
-        return pool
-
-    @property
-    def durability(self) -> str:
-        """What a commit survives: ``process crash`` or ``power failure``."""
-        return self.core.durability
-
-    @property
-    def medium(self) -> str:
-        """What lies under the pool, in words."""
-        return self.core.medium
-
-    @property
-    def write_back(self) -> str:
-        """How cache lines are written back: an instruction, or how the medium does without one."""
-        return self.core.flush
-
-    @property
-    def bytes(self) -> int:
-        """Length of the pool's file."""
-        return self.core.bytes[0]
-
-    @property
-    def free_bytes(self) -> int:
-        """Bytes of it that no extent uses."""
-        return self.core.bytes[1]
 
     def transaction(self) -> Transaction:
         """Changes to the pool that become durable together: ``with pool.transaction() as tx:``.
@@ -176,9 +113,6 @@ class Pool(Mapping[str, Any]):
         with naming(self.path), self.core.snapshot() as snapshot:
             return user_names(snapshot.names())
 
-    def __bool__(self) -> bool:
-        return not self.core.closed
-
     __eq__ = object.__eq__  # a pool is itself, whatever another one holds
     __hash__ = object.__hash__
 
@@ -214,26 +148,6 @@ class Pool(Mapping[str, Any]):
             arrays=len(entries) - lists,
             lists=lists,
         )
-
-    def close(self) -> None:
-        """Closes the pool; it may be opened again, moved or copied afterwards.
-
-        A transaction that still runs keeps the file until it ends.
-        """
-        self.core.close()
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        if self.core.closed:
-            return f"Pool({self.path!r}, closed)"
-        return f"Pool({self.path!r}, {self.bytes} bytes, {self.medium}, survives {self.durability})"
 
 
 def _read(snapshot: _core.Snapshot, name: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from plinius import _core
+from plinius.pool.opened import DEFAULT_HEAP_BYTES
 from plinius.pool.paths import naming
-from plinius.pool.pooling import DEFAULT_HEAP_BYTES
 
 
 def swaps(
