@@ -42,7 +42,8 @@ demo-attested: setup ## an owner's broker, an attested enclave on a machine that
 test: setup ## Rust tests, then pytest
 # Without the binding: its test program would need libpython to link with, and pytest tests it through the module.
 	@cargo test --workspace --exclude plinius-py --locked --offline --quiet
-	@$(PYTHON_OF_VENV) -m pytest $(PYTEST_ARGS)
+# A file of tests at a time on each core: many of them wait for processes of their own.
+	@$(PYTHON_OF_VENV) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-frameworks: ## the examples of other frameworks (Lightning, Transformers, Keras, JAX, ...), killed and resumed
 	@scripts/setup.sh frameworks

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plinius.bench import desk
+from plinius.bench import desk, restart
 from plinius.bench.anchor import Anchor
 from plinius.bench.desk import Desk
 from plinius.bench.experiment import Plan
@@ -27,24 +27,31 @@ def plan(folder: Path, disk: Path) -> Plan:
     return Plan(quick=True, memory=folder, disk=disk, data=None, tell=lambda _: None)
 
 
-def test_saves_with_and_without_an_anchor_take_turns(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    brokers: list[subprocess.Popen[str]] = []
+@pytest.fixture
+def brokers(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """The brokers that are started, to be killed."""
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
 
     def noted(*args: Any, **options: Any) -> subprocess.Popen[str]:
-        brokers.append(popen(*args, **options))
-        return brokers[-1]
+        started.append(popen(*args, **options))
+        return started[-1]
 
+    monkeypatch.setattr(desk.subprocess, "Popen", noted)
+    return started
+
+
+def test_saves_with_and_without_an_anchor_take_turns(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brokers: list[subprocess.Popen[str]]
+) -> None:
     advanced: Counter[int] = Counter()
 
     def counted(anchor: BrokerAnchor, *args: Any, **options: Any) -> None:
         advanced[anchor.every] += 1
         advance(anchor, *args, **options)
 
-    popen, advance = subprocess.Popen, BrokerAnchor.advance
+    advance = BrokerAnchor.advance
     monkeypatch.setattr(BrokerAnchor, "advance", counted)
-    monkeypatch.setattr(desk.subprocess, "Popen", noted)
     (tmp_path / "disk").mkdir()
     result = json.loads(json.dumps(ANCHOR.measure(plan(folder, tmp_path / "disk"))))
     assert result["saves"] == 10
@@ -81,6 +88,40 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk, "_PATIENCE_S", 0.01)
     with desk.patience(given_up.set):
         assert given_up.wait(60)
+
+
+def test_a_broker_that_dies_ends_saves_with_an_anchor(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brokers: list[subprocess.Popen[str]]
+) -> None:
+    advance = BrokerAnchor.advance
+
+    def bereft(*args: Any, **options: Any) -> None:
+        brokers[-1].kill()
+        monkeypatch.setattr(BrokerAnchor, "advance", advance)
+        advance(*args, **options)
+
+    monkeypatch.setattr(BrokerAnchor, "advance", bereft)
+    monkeypatch.setattr(desk, "_PATIENCE_S", 3)
+    with pytest.raises(PliniusError):
+        ANCHOR.measure(plan(folder, tmp_path))
+    assert not list(folder.iterdir())
+
+
+def test_a_broker_that_dies_ends_restarts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brokers: list[subprocess.Popen[str]]
+) -> None:
+    kill = restart._kill
+
+    def bereft(enclave: int) -> float:
+        broker = next(it for it in brokers if "broker" in it.args)
+        broker.kill()
+        monkeypatch.setattr(desk, "_PATIENCE_S", 3)
+        return kill(enclave)
+
+    monkeypatch.setattr(restart, "_kill", bereft)
+    with pytest.raises(PliniusError):
+        RESTART.measure(plan(folder, tmp_path))
+    assert not list(folder.iterdir())
 
 
 def test_a_broker_that_does_not_start_says_why(tmp_path: Path) -> None:

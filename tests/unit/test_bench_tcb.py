@@ -104,6 +104,8 @@ def test_it_counts_draws_and_nothing_that_the_trusted_process_loads_is_called_un
     share = lines[Side.TRUSTED] / (lines[Side.TRUSTED] + lines[Side.UNTRUSTED] - bench)
     assert rows["trusted share of these"].ours == f"{share:.0%}"
     assert f"{share:.0%} are trusted" in tcb.EXPERIMENT.meaning(result)
+    shipped = sum(count for side, count in lines.items() if side != Side.TOOL)
+    assert f" of {shipped:,}: " in rows["our own lines that the trusted process loads, of all that are shipped"].ours
     with_bench = lines[Side.TRUSTED] / (lines[Side.TRUSTED] + lines[Side.UNTRUSTED])
     assert rows["trusted share if the benches count as untrusted"].ours == f"{with_bench:.0%}"
 

@@ -21,12 +21,14 @@ def test_versions_threads_and_flags_are_named() -> None:
 
 
 def test_a_flag_that_changes_the_kernels_is_seen() -> None:
-    before = environment()
-    torch.use_deterministic_algorithms(True)
+    was = torch.are_deterministic_algorithms_enabled()
     try:
+        torch.use_deterministic_algorithms(False)
+        before = environment()
+        torch.use_deterministic_algorithms(True)
         changed = differences(before, environment())
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.use_deterministic_algorithms(was)
     assert changed == ["deterministic algorithms False then, True now"]
 
 

@@ -129,6 +129,21 @@ class Found:
         return trusted / (trusted + self.lines(Side.UNTRUSTED, without=_BENCH))
 
     @property
+    def all_loaded_lines(self) -> int:
+        """Lines that the trusted process loads, of Python and of the core."""
+        return self.loaded_lines + sum(part.lines for part in self.parts if part.name in _LOADED_CRATES)
+
+    @property
+    def shipped_lines(self) -> int:
+        """Lines of all that a release has."""
+        return sum(self.lines(side) for side in Side if side != Side.TOOL)
+
+    @property
+    def loaded_share(self) -> float:
+        """What the trusted process loads, of all that a release has."""
+        return self.all_loaded_lines / self.shipped_lines
+
+    @property
     def trusted_share_with_bench(self) -> float:
         """The same with the benches, which anybody may leave out of an installation."""
         trusted = self.lines(Side.TRUSTED)
@@ -163,8 +178,6 @@ class TrustedComputingBase:
         trusted, whole = paper.number("tcb.trusted_lines"), paper.number("tcb.all_lines")
         papers_share = f"{trusted.value / whole.value:.0%} (computed from its lines)"
         ours, others = found.lines(Side.TRUSTED), found.lines(Side.UNTRUSTED, without=_BENCH)
-        loads = found.loaded_lines + sum(part.lines for part in found.parts if part.name in _LOADED_CRATES)
-        shipped = sum(found.lines(side) for side in Side if side != Side.TOOL)
         rows = [
             Row("our own trusted lines", f"{ours:,}", str(trusted)),
             Row("our own trusted and untrusted lines, without the benches", f"{ours + others:,}", str(whole)),
@@ -177,7 +190,7 @@ class TrustedComputingBase:
             Row("trusted share if the benches count as untrusted", f"{found.trusted_share_with_bench:.0%}"),
             Row(
                 "our own lines that the trusted process loads, of all that are shipped",
-                f"{loads:,} of {shipped:,}: {loads / shipped:.0%}",
+                f"{found.all_loaded_lines:,} of {found.shipped_lines:,}: {found.loaded_share:.0%}",
             ),
             Row("the owner's lines, in neither", f"{found.lines(Side.OWNER):,}"),
             Row("lines for users' own processes, which they trust whole, in neither", f"{found.lines(Side.USER):,}"),
@@ -192,9 +205,10 @@ class TrustedComputingBase:
         loaded = found.loaded
         counted = "" if found.crates else " (Python only: the crates' sources are not here)"
         return (
-            f"Of our own lines in a training on the untrusted machine {found.trusted_share:.0%} are trusted{counted}, "
-            f"and the trusted process also loads {len(loaded.objects)} shared objects of {loaded.megabytes:,.0f} MB "
-            f"and {sum(loaded.modules.values()):,} Python modules, nearly all of them others', which weigh far more."
+            f"Of our own lines in a training on the untrusted machine {found.trusted_share:.0%} are trusted{counted}; "
+            f"of all that are shipped the trusted process loads {found.loaded_share:.0%}. It also loads "
+            f"{len(loaded.objects)} shared objects of {loaded.megabytes:,.0f} MB and "
+            f"{sum(loaded.modules.values()):,} Python modules, nearly all of them others', which weigh far more."
         )
 
 

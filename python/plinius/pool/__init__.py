@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from plinius.pool.paths import naming as naming
     from plinius.pool.pooling import Pool as Pool
     from plinius.pool.pooling import PoolStats as PoolStats
-    from plinius.pool.swaps import swaps as swaps
+    from plinius.pool.swapping import swaps as swaps
     from plinius.pool.transaction import Transaction as Transaction
 
 _HOME = {
@@ -44,7 +44,7 @@ _HOME = {
     "medium_at": "pool.outside",
     "naming": "pool.paths",
     "status": "pool.outside",
-    "swaps": "pool.swaps",
+    "swaps": "pool.swapping",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (sorted returns a list)
