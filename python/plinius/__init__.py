@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from plinius.lazily import loading
 
 if TYPE_CHECKING:
     from plinius.dataset import SealedDataset as SealedDataset
@@ -36,12 +37,7 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (sorted returns a list)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'plinius' has no attribute {name!r}")
-    return getattr(import_module(f"plinius.{_HOME[name]}"), name)
+__getattr__ = loading(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -62,6 +62,7 @@ SIDES: Final = {
     "__init__.py": (Side.TRUSTED, "loaded with everything"),
     "errors.py": (Side.TRUSTED, "loaded with everything"),
     "files.py": (Side.TRUSTED, "loaded in the trusted process"),
+    "lazily.py": (Side.TRUSTED, "loaded with everything"),
     "process.py": (Side.TRUSTED, "hardens the trusted process"),
     "wire.py": (Side.TRUSTED, "parses what the host sends"),
     "host": (Side.UNTRUSTED, "starts the trusted process and carries messages; sees neither keys nor plaintext"),

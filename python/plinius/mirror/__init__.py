@@ -6,8 +6,9 @@ host, loads neither keys nor state.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from plinius.lazily import loading
 
 if TYPE_CHECKING:
     from plinius.mirror.checking import ExactnessWarning as ExactnessWarning
@@ -35,9 +36,4 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (sorted returns a list)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'plinius.mirror' has no attribute {name!r}")
-    return getattr(import_module(f"plinius.mirror.{_HOME[name]}"), name)
+__getattr__ = loading(__name__, _HOME)

@@ -7,8 +7,9 @@ what reads and writes values in it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from plinius.lazily import loading
 
 if TYPE_CHECKING:
     from plinius._core import Medium as Medium
@@ -29,28 +30,23 @@ if TYPE_CHECKING:
     from plinius.pool.transaction import Transaction as Transaction
 
 _HOME = {
-    "DEFAULT_HEAP_BYTES": "pool.opened",
-    "Entry": "pool.outside",
-    "Medium": "_core",
-    "PersistentArray": "pool.arrays",
-    "PersistentList": "pool.lists",
-    "Pool": "pool.pooling",
-    "PoolFile": "pool.opened",
-    "PoolStats": "pool.pooling",
-    "PoolStatus": "pool.outside",
-    "Transaction": "pool.transaction",
-    "cpu_write_back": "pool.outside",
-    "look_at": "pool.outside",
-    "medium_at": "pool.outside",
-    "naming": "pool.paths",
-    "status": "pool.outside",
-    "swaps": "pool.swapping",
+    "DEFAULT_HEAP_BYTES": "opened",
+    "Entry": "outside",
+    "Medium": "opened",
+    "PersistentArray": "arrays",
+    "PersistentList": "lists",
+    "Pool": "pooling",
+    "PoolFile": "opened",
+    "PoolStats": "pooling",
+    "PoolStatus": "outside",
+    "Transaction": "transaction",
+    "cpu_write_back": "outside",
+    "look_at": "outside",
+    "medium_at": "outside",
+    "naming": "paths",
+    "status": "outside",
+    "swaps": "swapping",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (sorted returns a list)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'plinius.pool' has no attribute {name!r}")
-    return getattr(import_module(f"plinius.{_HOME[name]}"), name)
+__getattr__ = loading(__name__, _HOME)
