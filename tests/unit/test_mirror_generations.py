@@ -251,11 +251,11 @@ def test_a_closed_mirror_lets_go_of_the_state(path: Path, key: Key) -> None:
 
 def test_views_that_share_bytes_come_back(path: Path, key: Key) -> None:
     def views() -> dict[str, Any]:
-        whole = torch.zeros(LARGE, dtype=torch.uint8)
-        return {"whole": whole, "half": whole[: LARGE // 2], "rest": whole[LARGE // 3 :]}
+        whole = torch.zeros(8 * LARGE, dtype=torch.uint8)  # enough for two threads
+        return {"whole": whole, "half": whole[: len(whole) // 2], "rest": whole[len(whole) // 3 :]}
 
     saved = views()
-    saved["whole"].copy_(torch.arange(LARGE) % 251)
+    saved["whole"].copy_(torch.arange(8 * LARGE) % 251)
     again = views()
     with Pool(path) as pool:
         mirror_of(pool, key, views=saved).save(1)

@@ -159,6 +159,13 @@ pub fn longest(chunks: &[Chunk]) -> usize {
     chunks.iter().map(|chunk| chunk.len).max().unwrap_or(0)
 }
 
+/// Whether no two of these spans, each a start and a length, share a byte.
+pub fn are_apart(spans: impl Iterator<Item = (usize, usize)>) -> bool {
+    let mut spans: Vec<_> = spans.filter(|(_, len)| *len > 0).collect();
+    spans.sort_unstable();
+    spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
+}
+
 /// Starting a thread costs more than sealing less than this.
 const BYTES_PER_THREAD: usize = 2 * CHUNK_BYTES;
 
@@ -186,8 +193,8 @@ pub fn in_parallel(
         let mut claimed = claim();
         while let Some(item) = claimed {
             let mut ahead = None;
-            let done = work(&mut staging, item, &mut || *ahead.get_or_insert_with(claim));
-            if let Err(error) = done {
+            let worked = work(&mut staging, item, &mut || *ahead.get_or_insert_with(claim));
+            if let Err(error) = worked {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 next.store(items, Ordering::Relaxed);
                 break;

@@ -13,7 +13,7 @@ mod records;
 mod watching;
 mod writing;
 
-pub use chunk::{BufferName, CHUNK_BYTES, Context, SealedBuffer, Source, Target};
+pub use chunk::{BufferName, CHUNK_BYTES, Context, SealedBuffer, Source, Target, are_apart};
 pub use error::{Error, Result};
 pub use reading::Reading;
 pub use records::{RecordReader, RecordShape, seal_records};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use plinius_mirror::{
     BufferName, CHUNK_BYTES, Context, Error, Reading, RecordReader, RecordShape, SealedBuffer, Source, Target, Writing,
-    seal_records,
+    are_apart, seal_records,
 };
 use plinius_pm::{Entry, Extent, Flush, Options, Pool};
 use plinius_seal::{Cipher, JobKey, NONCE_BYTES, TAG_BYTES};
@@ -120,6 +120,20 @@ fn name(length: usize) -> BufferName {
 
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at / 7 + at / CHUNK_BYTES * 31) as u8).collect()
+}
+
+#[test]
+fn spans_that_share_a_byte_are_told() {
+    for (spans, apart) in [
+        (vec![], true),
+        (vec![(16, 16), (0, 16), (32, 1)], true),
+        (vec![(16, 17), (0, 16), (32, 1)], false),
+        (vec![(0, 64), (8, 8)], false),
+        (vec![(0, 16), (0, 16)], false),
+        (vec![(0, 16), (4, 0)], true),
+    ] {
+        assert_eq!(are_apart(spans.iter().copied()), apart, "{spans:?}");
+    }
 }
 
 #[test]

@@ -46,11 +46,9 @@ impl Borrowed {
         Ok(borrowed)
     }
 
-    /// Whether no two of these share a byte.
-    pub fn are_apart<'a>(all: impl Iterator<Item = &'a Self>) -> bool {
-        let mut spans: Vec<_> = all.filter(|one| one.len > 0).map(|one| (one.pointer as usize, one.len)).collect();
-        spans.sort_unstable();
-        spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
+    /// Where it begins, and how long it is.
+    pub fn span(&self) -> (usize, usize) {
+        (self.pointer as usize, self.len)
     }
 
     /// A private copy of all bytes.
@@ -99,7 +97,7 @@ impl Target for Borrowed {
         assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "write outside a borrowed buffer");
         // SAFETY: the range is inside the borrowed memory (checked above), which `write` found to be writable and which lives
         // for longer than `fill` takes. It is a part of the state that `restore` waits to be filled, which nobody uses
-        // meanwhile; and what overlaps is filled one after the other (`mirror::Reading::open`).
+        // meanwhile; and what overlaps is filled one after the other (`are_apart` in `Reading.open`).
         fill(unsafe { std::slice::from_raw_parts_mut(self.pointer.add(at), len) })
     }
 

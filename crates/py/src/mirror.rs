@@ -1,7 +1,7 @@
 //! `plinius._core.Writing` and `plinius._core.Reading`: one write attempt of a mirror, and opening one.
 
 use plinius_mirror::{
-    BufferName, Context, Reading as CoreReading, SealedBuffer, Watch, Writing as CoreWriting, fingerprints,
+    BufferName, Context, Reading as CoreReading, SealedBuffer, Watch, Writing as CoreWriting, are_apart, fingerprints,
 };
 use plinius_pm::{Entry, Extent};
 use plinius_seal::Fingerprints as CoreFingerprints;
@@ -177,7 +177,7 @@ impl Reading {
         };
         let buffers = buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?;
         // Views of one array may share bytes: they are never written at the same time.
-        let threads = if Borrowed::are_apart(buffers.iter().map(|(_, _, memory)| memory)) { threads } else { 1 };
+        let threads = if are_apart(buffers.iter().map(|(_, _, memory)| memory.span())) { threads } else { 1 };
         let pool = self.pool.get().open(py)?;
         py.detach(|| self.reading.open(&pool, &buffers, threads)).map_err(|error| errors::mirror(py, error))
     }
