@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -125,7 +126,7 @@ def rewrite_entry(pool: Path, edit: Callable[[bytes, Extents], tuple[bytes, Exte
         writing.commit(name, meta, [*extents, (offset, length)])
 
 
-def rewrite_head(pool: Path, edit: Callable[[list[object]], None]) -> None:
+def rewrite_head(pool: Path, edit: Callable[[list[Any]], None], name: str = ENTRY) -> None:
     """Replaces fields of the public head, given as nested lists."""
 
     def edited(meta: bytes, extents: Extents) -> tuple[bytes, Extents]:
@@ -133,7 +134,7 @@ def rewrite_head(pool: Path, edit: Callable[[list[object]], None]) -> None:
         edit(fields)
         return msgspec.msgpack.encode(fields), extents
 
-    rewrite_entry(pool, edited)
+    rewrite_entry(pool, edited, name)
 
 
 def read_at(path: Path, offset: int, length: int) -> bytes:

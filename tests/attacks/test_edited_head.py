@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,25 @@ def test_garbage_in_the_place_of_a_head(folder: Path, key: Key, meta: bytes) -> 
     rewrite_entry(path, lambda _, extents: (meta, extents))
     with pytest.raises(PoolCorrupt):
         Training(path, key).restore()
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        b"\xdd\x00\xf0\x00\x00" + b"\x01" * (15 << 20),
+        b"\x95\x01\xc4\x10" + bytes(16) + b"\xc4\x00\xa0\xdd\x00\xf0\x00\x00" + b"\x95" * (15 << 20),
+        b"\x01" * (17 << 20),
+    ],
+    ids=["many fields", "many generations", "too long"],
+)
+def test_a_long_head_does_not_take_many_times_its_length(meta: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(PoolCorrupt):
+            parse_head(meta)
+        assert tracemalloc.get_traced_memory()[1] < len(meta)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_head_is_encoded_in_one_way(folder: Path, key: Key) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from plinius.errors import ConfigError, PliniusError, PolicyError, RollbackError
+from plinius.errors import ConfigError, IntegrityError, PliniusError, PolicyError, RollbackError
 from plinius.mirror import Mirror, RollbackWarning
 from plinius.mirror.manifest import AnchoredHead
 from plinius.pool import Pool
 from plinius.seal import Key
+from small_training import rewrite_head
 
 
 class Killed(BaseException):
@@ -232,6 +234,23 @@ def test_a_job_that_went_back_goes_on_from_there(path: Path, key: Key, die: str)
     assert anchor.remembered.version == 6
     anchor.may_go_back = False
     assert Life(path, key, anchor, keep=3).step == 4
+
+
+def test_the_step_in_the_head_does_not_choose_what_is_gone_on_from(path: Path, key: Key) -> None:
+    """Whoever has the pool gives the generation that the job went back to the step of a later one."""
+    anchor = Memory(may_go_back=True)
+    lived(path, key, anchor, 5, keep=4)
+    Life(path, key, anchor, back_to=2, keep=4).end()
+    remembered = anchor.remembered
+
+    def later(head: list[Any]) -> None:
+        [written] = [generation[0] for generation in head[4] if generation[0][1] == 2]
+        written[1] = 3
+
+    rewrite_head(path, later, "mirror/m")
+    with pytest.raises(IntegrityError, match="changed"):
+        Life(path, key, anchor, keep=4)
+    assert anchor.remembered == remembered
 
 
 def test_a_rolled_back_pool_cannot_be_gone_back_in(path: Path, key: Key) -> None:

@@ -411,3 +411,14 @@ def test_an_array_that_comes_to_lie_where_a_frozen_one_was_is_not_frozen(path: P
         memory.zero_()
         assert mirror.restore() == 4
         assert (memory == 3).all()
+
+
+def test_a_head_that_nobody_would_read_is_not_written(path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(path, key, range(1, 4), keep=1000)
+    arrays = {"a": np.zeros(5), "big": np.zeros(LARGE, np.uint8)}
+    with Pool(path) as pool, mirror_of(pool, key, arrays=arrays, keep=1000) as mirror:
+        mirror.restore()
+        monkeypatch.setattr("plinius.mirror.manifest._MAX_HEAD_BYTES", len(pool.core.meta(ENTRY) or b"") + 10)
+        with pytest.raises(ConfigError, match="keep fewer generations"):
+            mirror.save(4)
+        assert (mirror.latest_step(), mirror.restore()) == (3, 3)

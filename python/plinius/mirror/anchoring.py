@@ -68,11 +68,12 @@ class Freshness:
             self._head = self._anchor.head()
         return self._head
 
-    def judge(self, found: Committed | None) -> int | None:
+    def judge(self, found: Committed | None) -> bytes | None:
         """Holds the newest generation of a pool against the head.
 
         Returns:
-            The step of an older one that is to be taken in its place: the job has gone back to that one before.
+            The digest of an older one that is to be taken in its place: the job has gone back to that one before. Its
+            step, which only the public head tells here, would not do.
 
         Raises:
             RollbackError: It is older than the head, of another copy of the job, or missing.
@@ -91,9 +92,8 @@ class Freshness:
         ahead = found.manifest.version - head.version
         if found.digest == head.digest or (found.manifest.anchored == head and 0 < ahead <= self._anchor.every):
             return None
-        for public, known in found.older():
-            if known == head.digest:
-                return public.written.step
+        if any(known == head.digest for _, known in found.older()):
+            return head.digest
         raise RollbackError(
             f"version {found.manifest.version} of the pool is not what the anchor knows, version "
             f"{head.version} of epoch {head.epoch}: the pool was put back, or another copy of the job has gone on; "

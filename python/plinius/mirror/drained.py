@@ -24,7 +24,6 @@ _FIXED: Final = struct.Struct("<8sIIQQ")
 _MAX_HEAD_BYTES: Final = 1 << 24
 # As many as an entry of a pool's catalog has room for.
 _MAX_EXTENTS: Final = 1 << 22
-_JOB_ID_BYTES: Final = 16
 # Beside version, step and job a file's name has room for this.
 _MAX_QUOTED_NAME: Final = 130
 
@@ -41,8 +40,6 @@ class Drained:
     @classmethod
     def of(cls, name: str, head: Head) -> Drained:
         """What the newest generation of a head will be called."""
-        if len(head.job_id) != _JOB_ID_BYTES:
-            raise PoolCorrupt(f"the head of the mirror {name!r} was changed; restore the pool from a copy")
         written = head.generations[0].written
         return cls(written.version, written.step, head.job_id, name)
 

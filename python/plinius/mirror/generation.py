@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from plinius import _core
 from plinius.errors import ConfigError, IntegrityError
@@ -26,9 +26,6 @@ from plinius.pool import PoolFile, naming
 from plinius.seal import Key
 
 Sealed: TypeAlias = tuple[int, int, bytes, bytes]
-
-JOB_ID_BYTES: Final = 16
-SALT_BYTES: Final = 32
 
 
 def read_facts(
@@ -152,13 +149,19 @@ def is_newest(pool: PoolFile, name: str, known: Committed | None) -> bool:
         return False
 
 
-def opened(pool: PoolFile, key: Key, name: str, step: int | None = None) -> Committed | None:
-    """Finds the generation of a step, the newest one without a step, and opens its manifest.
+def opened(pool: PoolFile, key: Key, name: str, wanted: int | bytes | None = None) -> Committed | None:
+    """Finds a generation and opens its manifest.
 
     An older one counts only if the newest one names it by its digest.
 
+    Args:
+        pool: Where.
+        key: The job's.
+        name: The mirror's.
+        wanted: The step of the generation, or its digest; None: the newest one.
+
     Raises:
-        ConfigError: The pool keeps no generation of that step.
+        ConfigError: The pool keeps no such generation.
         IntegrityError: Something was changed, or this is not its key.
     """
     entry = pool.core.entry(entry_name(name))
@@ -170,17 +173,24 @@ def opened(pool: PoolFile, key: Key, name: str, step: int | None = None) -> Comm
         raise IntegrityError(f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}")
     manifest, found = _open_manifest(pool, key, name, head, extents, 0)
     newest = (manifest.version, found)
-    if step is None or manifest.step == step:
+    if wanted is None or wanted in (manifest.step, found):
         return Committed(head, meta, manifest, found, extents, 0, newest)
-    steps = [generation.written.step for generation in head.generations]
-    if step not in steps:
-        kept = ", ".join(map(str, steps))
-        raise ConfigError(f"the mirror {name!r} keeps no generation of step {step}; it has {kept}")
-    number = steps.index(step)
+    number = _number(name, head, manifest, wanted)
     older, found = _open_manifest(pool, key, name, head, extents, number)
     if manifest.kept[number - 1 : number] != [found]:
-        raise IntegrityError(f"the generation of step {step} is none that the newest one names: it was changed")
+        raise IntegrityError(f"the generation of step {older.step} is none that the newest one names: it was changed")
     return Committed(head, meta, older, found, extents, number, newest)
+
+
+def _number(name: str, head: Head, newest: Manifest, wanted: int | bytes) -> int:
+    """Which of the generations of a head is wanted. Steps are the head's word, and checked when it is opened."""
+    if isinstance(wanted, bytes):
+        return 1 + newest.kept.index(wanted)
+    steps = [generation.written.step for generation in head.generations]
+    if wanted not in steps:
+        kept = ", ".join(map(str, steps))
+        raise ConfigError(f"the mirror {name!r} keeps no generation of step {wanted}; it has {kept}")
+    return steps.index(wanted)
 
 
 def _open_manifest(
@@ -210,7 +220,5 @@ def reading(pool: PoolFile, key: Key, head: Head, name: str, write: WriteRecord)
     Raises:
         IntegrityError: The attempt's key is not derived from this one.
     """
-    if (len(head.job_id), len(write.salt), len(write.commitment)) != (JOB_ID_BYTES, SALT_BYTES, SALT_BYTES):
-        raise IntegrityError(f"the head of the mirror {name!r} was changed")
     written, derived = (write.version, write.step), (write.salt, write.commitment)
     return _core.Reading(pool.core, key.core, head.job_id, name, written, derived)

@@ -12,10 +12,11 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from plinius.errors import IntegrityError, PoolCorrupt, PoolVersion
+from plinius.errors import ConfigError, IntegrityError, PoolCorrupt, PoolVersion
 
 FORMAT_VERSION: Final = 1
-# More than any model has; it bounds what a changed head can make us read.
+JOB_ID_BYTES: Final = 16
+# It bounds what a changed head can make us read; room for millions of arrays, those of all kept generations counted.
 _MAX_HEAD_BYTES: Final = 1 << 24
 
 _T = TypeVar("_T")
@@ -23,6 +24,8 @@ Facts: TypeAlias = Mapping[str, str | int | float | None]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """What a broker's database can hold."""
+_JobId: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=JOB_ID_BYTES, max_length=JOB_ID_BYTES)]
+_Hash: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 class SealedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -44,8 +47,8 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
     version: Count
     step: Count
-    salt: bytes
-    commitment: bytes
+    salt: _Hash
+    commitment: _Hash
 
 
 class PublicGeneration(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -71,7 +74,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """The public head of a mirror; the generations are newest first."""
 
     format: int
-    job_id: bytes
+    job_id: _JobId
     key_id: bytes
     cipher: str
     generations: list[PublicGeneration]
@@ -91,7 +94,7 @@ class AnchoredHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     """What a freshness anchor last confirmed."""
 
     version: Counted
-    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    digest: _Hash
     epoch: Counted
 
 
@@ -126,9 +129,25 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     buffers: list[BufferRecord]
 
 
+class _Versioned(msgspec.Struct, frozen=True, array_like=True):
+    """What every head begins with, in whatever format; the rest is skipped."""
+
+    format: int
+
+
 def encode(value: Head | Manifest) -> bytes:
-    """Encodes a head or a manifest."""
-    return msgspec.msgpack.encode(value)
+    """Encodes a head or a manifest.
+
+    Raises:
+        ConfigError: A head would be too long to be read again.
+    """
+    encoded = msgspec.msgpack.encode(value)
+    if isinstance(value, Head) and len(encoded) > _MAX_HEAD_BYTES:
+        raise ConfigError(
+            f"too many arrays in too many kept generations ({len(value.generations)}) for the mirror's head: it would "
+            f"have {len(encoded)} bytes, at most {_MAX_HEAD_BYTES} are read; keep fewer generations"
+        )
+    return encoded
 
 
 def digest(manifest: bytes | bytearray) -> bytes:
@@ -143,14 +162,24 @@ def parse_head(meta: bytes) -> Head:
         PoolCorrupt: It is no head.
         PoolVersion: It has a format that this release does not read.
     """
-    _check_format(meta)
+    if len(meta) > _MAX_HEAD_BYTES:
+        raise _damaged(f"{len(meta)} bytes")
     try:
+        version = msgspec.msgpack.decode(meta, type=_Versioned).format
+        if version != FORMAT_VERSION:  # told from damage
+            raise PoolVersion(
+                f"the mirror has format {version}, this release reads {FORMAT_VERSION}; use a matching release"
+            )
         head = msgspec.msgpack.decode(meta, type=Head)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise PoolCorrupt(f"the head of a mirror is damaged ({error}); restore the pool from a copy") from None
-    if not head.generations or len(meta) > _MAX_HEAD_BYTES:
-        raise PoolCorrupt("the head of a mirror is damaged (no generation); restore the pool from a copy")
+        raise _damaged(str(error)) from None
+    if not head.generations:
+        raise _damaged("no generation")
     return head
+
+
+def _damaged(how: str) -> PoolCorrupt:
+    return PoolCorrupt(f"the head of a mirror is damaged ({how}); restore the pool from a copy")
 
 
 def parse_manifest(plaintext: bytes | bytearray) -> Manifest:
@@ -176,16 +205,3 @@ def at(items: list[_T], index: int | None, what: str) -> _T:
     if index is None or not 0 <= index < len(items):
         raise PoolCorrupt(f"the head of a mirror names {what} {index} of {len(items)}; restore the pool from a copy")
     return items[index]
-
-
-def _check_format(meta: bytes) -> None:
-    """Tells another format version from damage: the version is the first field of the list."""
-    try:
-        fields = msgspec.msgpack.decode(meta, type=list[msgspec.Raw])
-        version = msgspec.msgpack.decode(fields[0], type=int)
-    except (msgspec.MsgspecError, ValueError, IndexError, RecursionError):
-        return
-    if version != FORMAT_VERSION:
-        raise PoolVersion(
-            f"the mirror has format {version}, this release reads {FORMAT_VERSION}; use a matching release"
-        )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from plinius import _core, state
 from plinius.mirror.ciphertext import Ciphertext, entry_name
-from plinius.mirror.generation import JOB_ID_BYTES, Committed, Extents
+from plinius.mirror.generation import Committed, Extents
 from plinius.mirror.manifest import (
     FORMAT_VERSION,
+    JOB_ID_BYTES,
     AnchoredHead,
     BufferRecord,
     Facts,
