@@ -422,3 +422,26 @@ def test_a_head_that_nobody_would_read_is_not_written(path: Path, key: Key, monk
         with pytest.raises(ConfigError, match="keep fewer generations"):
             mirror.save(4)
         assert (mirror.latest_step(), mirror.restore()) == (3, 3)
+
+
+def test_frozen_arrays_that_are_replaced_are_looked_at_before_they_are_relied_on(path: Path, key: Key) -> None:
+    teacher = torch.nn.Linear(1, LARGE, bias=False)
+    with Pool(path) as pool, mirror_of(pool, key, frozen=teacher, teacher=teacher) as mirror:
+        mirror.save(1)
+        mirror.save(2)
+        old = teacher.weight.data
+        teacher.weight.data = old.clone()
+        mirror.save(3)
+        teacher.weight.data = old + 1
+        with pytest.raises(ConfigError, match="declared frozen and has changed"):
+            mirror.save(4)
+        teacher.weight.data = old
+
+
+def test_what_is_declared_frozen_is_a_part_of_the_state(path: Path, key: Key) -> None:
+    teacher, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    with Pool(path) as pool:
+        mirror = mirror_of(pool, key, frozen=[teacher, other, torch.nn.Dropout()], teacher=teacher)
+        with pytest.raises(ConfigError, match="frozen: a Linear is no part of the state"):
+            mirror.save(1)
+        mirror_of(pool, key, frozen=teacher.weight, teacher=teacher).save(1)

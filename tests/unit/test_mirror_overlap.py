@@ -222,6 +222,30 @@ def test_an_optimizer_that_runs_no_hooks_is_copied(pool: Pool, key: Key, held: H
     assert model.weight.abs().sum() > 0
 
 
+def test_an_optimizer_in_the_place_of_another_is_waited_for_and_the_other_no_longer(
+    pool: Pool, key: Key, held: Held
+) -> None:
+    model = torch.nn.Linear(4, 4)
+    model(torch.ones(1, 4)).sum().backward()
+    first = torch.optim.Adam(model.parameters())
+    optimizers = {"one": first}
+    mirror = Mirror(pool, key, name="net", model=model, optimizers=optimizers)
+    mirror.save(1)
+    held.go_on.set()
+    mirror.save(2, wait=False)
+    mirror.wait()
+    held.go_on.clear()
+    optimizers["one"] = torch.optim.SGD(model.parameters(), lr=0.1)
+    mirror.save(3, wait=False)
+    first.zero_grad()
+    assert not first._optimizer_step_pre_hooks
+    threading.Timer(0.3, held.go_on.set).start()
+    model(torch.ones(1, 4)).sum().backward()
+    optimizers["one"].step()
+    mirror.wait()
+    assert mirror.latest_step() == 3
+
+
 def test_one_save_is_in_flight(pool: Pool, key: Key, held: Held) -> None:
     job = Job(pool, key)
     job.step()

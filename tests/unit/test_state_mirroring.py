@@ -264,6 +264,17 @@ def test_read_only_arrays_are_refused() -> None:
         plan_restore({"x": [array]}, mirrored.tree, mirrored.specs)
 
 
+def test_read_only_slices_are_refused_as_well() -> None:
+    every_second = np.zeros(6)[::2]
+    mirrored = mirror_out({"x": [every_second]})
+    every_second.flags.writeable = False
+    for array in (every_second, np.broadcast_to(np.zeros(1), 3)):
+        with pytest.raises(ConfigError, match="x/0: a read-only array"):
+            capture({"x": [array]})
+        with pytest.raises(ConfigError, match="x/0: a read-only array"):
+            plan_restore({"x": [array]}, mirrored.tree, mirrored.specs)
+
+
 def test_a_container_that_contains_itself_is_refused() -> None:
     cycle: list[object] = [np.zeros(1)]
     cycle.append(cycle)

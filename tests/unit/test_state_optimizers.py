@@ -98,6 +98,20 @@ def low_precision(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, torch.optim.AdamW(model.parameters())
 
 
+def test_another_default_device_changes_nothing() -> None:
+    model, optimizer, train = job("Adam", {}, 1)
+    train(1)
+    mirrored = mirror_out({"model": model, "optimizer": optimizer})
+    other, its_optimizer, train_other = job("Adam", {}, 2)
+    with torch.device("meta"):
+        mirror_in({"model": other, "optimizer": its_optimizer}, mirrored)
+    train(2)
+    train_other(2)
+    assert mirror_out({"model": other, "optimizer": its_optimizer}) == mirror_out(
+        {"model": model, "optimizer": optimizer}
+    )
+
+
 def test_float32_state_of_bfloat16_parameters_stays_float32() -> None:
     model, optimizer = low_precision(1)
     for parameter in model.parameters():

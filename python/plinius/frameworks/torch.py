@@ -112,7 +112,8 @@ class Tensors:
         if dtype not in _DTYPES:
             raise IntegrityError(f"the mirrored structure is malformed: a tensor of dtype {dtype!r}")
         strides = layout if isinstance(layout, tuple) else row_major(shape)
-        return torch.empty_strided(shape, strides, dtype=_DTYPES[dtype])
+        # Named, since a program may have made another device the default.
+        return torch.empty_strided(shape, strides, dtype=_DTYPES[dtype], device="cpu")
 
     def with_traits(self, array: torch.Tensor, traits: list[Node]) -> torch.Tensor:
         """Returns the tensor with the saved one's gradient flag, on its device if that is here."""

@@ -45,7 +45,9 @@ class DeviceCopies:
         host = self._hosts.get(identity)
         if host is None:
             pinned = self._cuda.is_available()
-            host = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, pin_memory=pinned)
+            host = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu", pin_memory=pinned
+            )
         self._asked[identity] = (tensor, host)
         return host
 

@@ -189,7 +189,11 @@ def check_anchor(anchor: Anchor | None) -> None:
     """Checks the anchor that a mirror is given.
 
     Raises:
-        ConfigError: It follows less often than it says, or never.
+        ConfigError: It is none, or follows never.
     """
-    if anchor is not None and anchor.every < 1:
+    if anchor is None:
+        return
+    if not all(hasattr(anchor, name) for name in ("every", "head", "advance")):
+        raise ConfigError(f"anchor={anchor!r}: an anchor has every, head() and advance()")
+    if anchor.every < 1:
         raise ConfigError(f"an anchor follows every generation (1) or every few (2, 3, ...), not every {anchor.every}")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, SupportsIndex
+
+import msgspec
 
 from plinius.errors import ConfigError
+from plinius.mirror.manifest import Facts
 from plinius.pool import PoolFile
 from plinius.seal import Key
+from plinius.state.tree import named
 
 _MAX_NAME_BYTES: Final = 200
 _MAX_STEP: Final = 1 << 63
@@ -37,12 +41,34 @@ def check_options(pool: object, key: object, name: str, counts: Mapping[str, int
     if not isinstance(pool, PoolFile) or not isinstance(key, Key):
         raise TypeError("a mirror needs an open pool and a key: Mirror(Pool(path), Key.load(path), ...)")
     for option, count in counts.items():
-        if count < 1:
-            raise ConfigError(f"{option}={count}: {_ADVICE[option]}")
-    if not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
+        if not isinstance(count, SupportsIndex) or operator.index(count) < 1:
+            raise ConfigError(f"{option}={count!r}: {_ADVICE[option]}")
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
         raise ConfigError(f"a mirror's name is printable text of 1 to {_MAX_NAME_BYTES} bytes, not {name!r}")
     if not state:
         raise ConfigError("a mirror needs state: give it model=, optimizer=, ...")
+
+
+def checked_facts(facts: Facts | None) -> dict[str, str | int | float | None]:
+    """The facts, all of them such as a restore will read.
+
+    Raises:
+        ConfigError: They are no mapping, or one of them is no plain value or cannot be written.
+    """
+    if facts is None:
+        return {}
+    if not isinstance(facts, Mapping):
+        raise ConfigError(f"facts are a dict of plain values, not {named(facts)}")
+    for name, value in facts.items():
+        if type(name) is not str or type(value) not in (str, int, float, bool, type(None)):
+            raise ConfigError(
+                f"facts: {name!r}: {named(value)}; facts have names, and are text, numbers, bools or None"
+            )
+        try:
+            msgspec.msgpack.encode((name, value))
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise ConfigError(f"facts: {name!r} cannot be written: {error}") from None
+    return dict(facts)
 
 
 def checked_step(step: int) -> int:

@@ -43,6 +43,8 @@ def far_end(url: str | os.PathLike[str]) -> FarEnd:
     Raises:
         ConfigError: There is no such kind of place, or what reaches it is not installed.
     """
+    if not isinstance(url, (str, os.PathLike)):
+        raise ConfigError(f"name a folder or a URL to drain to, not {url!r}")
     text = os.fspath(url)
     if "://" not in text or text.startswith("file://"):
         return _Folder(text.removeprefix("file://"))

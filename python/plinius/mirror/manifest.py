@@ -20,7 +20,7 @@ JOB_ID_BYTES: Final = 16
 _MAX_HEAD_BYTES: Final = 1 << 24
 
 _T = TypeVar("_T")
-Facts: TypeAlias = Mapping[str, str | int | float | None]
+Facts: TypeAlias = Mapping[str, str | int | float | None]  # and a bool is an int
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """What a broker's database can hold."""
@@ -122,7 +122,7 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     predecessor: bytes
     anchored: AnchoredHead | None
     kept: list[bytes]
-    facts: dict[str, str | int | float | None]
+    facts: dict[str, str | int | float | bool | None]
     environment: dict[str, str]
     writes: list[WriteRecord]
     tree: bytes

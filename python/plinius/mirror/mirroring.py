@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from plinius import state
 from plinius.errors import ConfigError, PliniusError, PoolError
 from plinius.mirror.anchoring import Anchor, Freshness, check_anchor
-from plinius.mirror.checking import ExactnessWarning, RollbackWarning, check_options, checked_step
+from plinius.mirror.checking import ExactnessWarning, RollbackWarning, check_options, checked_facts, checked_step
 from plinius.mirror.generation import Committed, is_newest, opened, reading
 from plinius.mirror.manifest import Facts, Manifest
 from plinius.mirror.overlap import Flight, Gate, set_apart
 from plinius.mirror.saving import Plan, Saver
 from plinius.mirror.tracking import Tracker
+from plinius.mirror.turns import Turns, in_turn
 from plinius.pool import PoolFile, naming
 from plinius.seal import Key
 from plinius.state import NoCopies, Snapshot
@@ -35,8 +36,8 @@ class Mirror:
         name: Tells mirrors in one pool apart.
         every: ``save`` writes when the step is a multiple of this.
         keep: How many generations the pool keeps; `restore` can be asked for any of them.
-        frozen: Modules and arrays of the state that do not change: they are sealed once and then only looked over,
-            every 64 saves and at `close`. One that has changed all the same is an error there.
+        frozen: A module or an array of the state that does not change, or several: they are sealed once and then only
+            looked over, every 64 saves and at `close`. One that has changed all the same is an error there.
         drain_to: A folder, or a URL that fsspec knows, to which the newest generation is copied in the background as it
             is, for machines whose pool dies with them. `plinius.mirror.fetch` fills an empty pool from there.
         drain_every: It is offered for that when the step is a multiple of this.
@@ -60,7 +61,7 @@ class Mirror:
         name: str,
         every: int = 1,
         keep: int = 1,
-        frozen: Iterable[object] = (),
+        frozen: object = (),
         drain_to: str | os.PathLike[str] | None = None,
         drain_every: int = 1,
         anchor: Anchor | None = None,
@@ -71,10 +72,10 @@ class Mirror:
         check_anchor(anchor)
         self.name = name
         self.every = every
-        self._pool, self._key = pool, key
+        self._pool, self._key, self._turns = pool, key, Turns()
         self._state = state
         self._threads = len(os.sched_getaffinity(0))
-        self._saver = Saver(pool, key, name, keep, dict(facts or {}), self._threads)
+        self._saver = Saver(pool, key, name, keep, checked_facts(facts), self._threads)
         self._drain_every = drain_every
         self._drainer = None if drain_to is None else _drainer(pool, name, drain_to)
         if self._drainer is not None:
@@ -91,6 +92,7 @@ class Mirror:
         self._epoch = 1
         self._torn = False
 
+    @in_turn
     def restore(self, step: int | None = None) -> int | None:
         """Puts the newest generation into the state (mirror in).
 
@@ -110,6 +112,7 @@ class Mirror:
             ConfigError: The state has other names, dtypes or shapes; or no generation of that step is kept.
             PoolError: The pool cannot be read.
         """
+        self._check_open()
         self._land()
         self._saver.attempted = None
         found = self._fresh(step)
@@ -141,6 +144,7 @@ class Mirror:
         """
         return self._restored_facts
 
+    @in_turn
     def save(self, step: int, *, force: bool = False, overwrite: bool = False, wait: bool = True) -> bool:
         """Seals the state into the pool (mirror out); it is durable when this returns.
 
@@ -202,14 +206,15 @@ class Mirror:
             self._drainer.wait()
 
     def _land(self) -> None:
-        if self._flight is None:
+        flight = self._flight  # a signal handler may wait too, and be done with it first
+        if flight is None:
             return
-        if self._flight.is_ours:
+        if flight.is_ours:
             self._check_free()
         try:
-            self._flight.land()
+            flight.land()
         finally:
-            if self._flight.has_ended:  # else something interrupted the waiting
+            if flight.has_ended and self._flight is flight:  # else something interrupted the waiting
                 self._flight = None
 
     def _check_free(self) -> None:
@@ -223,6 +228,7 @@ class Mirror:
             return found.manifest.step if found else None
         return self._latest
 
+    @in_turn
     def close(self) -> None:
         """Waits as `wait` does, looks frozen arrays over, and lets go of the state; the pool stays open.
 
@@ -250,9 +256,12 @@ class Mirror:
     ) -> None:
         self.close()
 
-    def _refuse_lost_work(self, step: int, overwrite: bool) -> None:
+    def _check_open(self) -> None:
         if not self._state:
             raise PliniusError(f"the mirror {self.name!r} is closed")
+
+    def _refuse_lost_work(self, step: int, overwrite: bool) -> None:
+        self._check_open()
         if self._torn:
             raise PoolError(
                 "the last restore failed midway and the state was zeroed; restore successfully first, or make a new "
@@ -286,6 +295,9 @@ class Mirror:
         with self._copies.collecting():
             self._snapshot = snapshot = state.capture(self._state, self._snapshot)
         owned = state.owned(snapshot.optimizers, snapshot)
+        if self._gate is not None and not self._gate.is_of(snapshot.optimizers):
+            self._gate.close()
+            self._gate = None
         if not wait and self._gate is None:
             self._gate = Gate(snapshot.optimizers)
         # What no held step guards is copied before anything else happens on the GPU.
@@ -351,9 +363,9 @@ class Mirror:
 
     def _warn(self, manifest: Manifest) -> None:
         for difference in state.differences(manifest.environment, state.environment()):
-            warnings.warn(f"not exact: {difference}", ExactnessWarning, stacklevel=3)
+            warnings.warn(f"not exact: {difference}", ExactnessWarning, stacklevel=4)
         if (message := self._freshness.warning()) is not None:
-            warnings.warn(message, RollbackWarning, stacklevel=3)
+            warnings.warn(message, RollbackWarning, stacklevel=4)
 
 
 def _drainer(pool: PoolFile, name: str, url: str | os.PathLike[str]) -> Drainer:

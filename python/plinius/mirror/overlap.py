@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable
@@ -90,13 +91,18 @@ class Gate:
     """
 
     def __init__(self, optimizers: Iterable[Any]) -> None:
+        self._all = list(optimizers)
         self._flight: Flight | None = None
         self._copies: Any = None
         torch = torch_if_loaded()
-        hooked = [(it, torch.before_step(it, self.wait)) for it in optimizers] if torch else []
+        hooked = [(it, torch.before_step(it, self.wait)) for it in self._all] if torch else []
         # An optimizer that runs no hooks could write at any moment: its arrays are copied like all others.
         self._optimizers = [optimizer for optimizer, undo in hooked if undo is not None]
         self._undo = [undo for _, undo in hooked if undo is not None]
+
+    def is_of(self, optimizers: Collection[Any]) -> bool:
+        """Whether it holds up just these: the state may have others by now."""
+        return len(self._all) == len(optimizers) and all(map(operator.is_, self._all, optimizers))
 
     def close(self) -> None:
         """Takes the hooks away."""

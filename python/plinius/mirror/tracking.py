@@ -17,6 +17,9 @@ from plinius.errors import ConfigError
 from plinius.mirror.generation import Committed
 from plinius.mirror.manifest import BufferRecord
 from plinius.state import Buffer, Snapshot, capture, identities
+from plinius.state.arrays import library_of
+from plinius.state.containers import is_module
+from plinius.state.tree import named
 
 FROZEN_CHECK_SAVES: Final = 64
 """Frozen arrays are looked over each time that so many saves have relied on them."""
@@ -103,14 +106,19 @@ class Tracker:
     """Remembers the fingerprints of what was saved.
 
     Args:
-        frozen: Arrays and modules that are declared not to change.
+        frozen: An array or a module that is declared not to change, or several of them.
         threads: For looking.
+
+    Raises:
+        ConfigError: It is neither.
     """
 
-    def __init__(self, frozen: Iterable[object], threads: int) -> None:
+    def __init__(self, frozen: object, threads: int) -> None:
         self.prints = _core.Fingerprints()
-        self._declared = list(frozen)
+        several = isinstance(frozen, Iterable) and library_of(frozen) is None and not is_module(frozen)
+        self._declared: list[object] = list(frozen) if several else [frozen]  # type: ignore[call-overload]
         identities(self._declared)  # what cannot be frozen is refused at once
+        self._frozen_before: set[Hashable] = set()
         self._threads = threads
         self._known: dict[str, _Known] = {}
         self._quiet: _Quiet | None = None
@@ -131,6 +139,8 @@ class Tracker:
 
     def _decided(self, snapshot: Snapshot, base: Committed | None, owned: set[Hashable]) -> list[Item]:
         frozen = self._frozen()
+        if not self._saves:
+            self._check_declared(snapshot)
         due = self._relied >= FROZEN_CHECK_SAVES
         items: list[Item] = []
         doubtful: list[int] = []
@@ -147,7 +157,8 @@ class Tracker:
             else:
                 record = _of(buffer, base.records.get(name))
                 watch = None if record else NOTE
-                if record and (due or not is_frozen):
+                # A module may have got other arrays: those are looked at before they are relied on.
+                if record and (due or not is_frozen or identity not in self._frozen_before):
                     doubtful.append(number)
             items.append(Item(buffer, record, watch))
         changed = self._changed([items[number] for number in doubtful])
@@ -157,7 +168,14 @@ class Tracker:
                     raise _thawed(items[number])
                 items[number] = Item(items[number].buffer, watch=NOTE)
         self._relied = 0 if due else self._relied + bool(frozen)
+        self._frozen_before = frozen
         return items
+
+    def _check_declared(self, snapshot: Snapshot) -> None:
+        for declared in self._declared:
+            places = identities(declared) - {None}
+            if places and places.isdisjoint(snapshot.places):
+                raise ConfigError(f"frozen: {named(declared)} is no part of the state; name what the mirror saves")
 
     def _quiet_from(self, snapshot: Snapshot, owned: set[Hashable], items: list[Item]) -> _Quiet | None:
         if any(item.record or item.watch is not None for item in items):

@@ -105,7 +105,9 @@ class NumpyArrays:
             layout = strides if dense else "copied"
             outermost_first = sorted(range(array.ndim), key=lambda dim: -strides[dim])
             rows = array.transpose(outermost_first) if dense else np.ascontiguousarray(array)
-        return View(rows.reshape(-1).view(np.uint8), _name(array.dtype), array.shape, layout, layout != "copied")
+        memory = rows.reshape(-1).view(np.uint8)
+        memory.flags.writeable = array.flags.writeable  # a copy's too: it tells whether the array takes bytes back
+        return View(memory, _name(array.dtype), array.shape, layout, layout != "copied")
 
     def traits(self, _: object) -> list[Node]:
         """Returns nothing: bytes, dtype, shape and layout are all of an array."""
