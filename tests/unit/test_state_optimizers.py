@@ -187,6 +187,49 @@ def test_optimizers_that_differ_are_refused() -> None:
     assert "optimizer/param_groups/1: unexpected now" in refusal({"optimizer": wider}, {"optimizer": grouped})
 
 
+@pytest.mark.parametrize("optimizer_first", [False, True])
+def test_parameters_in_another_order_are_refused_also_where_their_shapes_agree(optimizer_first: bool) -> None:
+    def state(order: Callable[[Any], Any]) -> dict[str, object]:
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        optimizer = torch.optim.Adam(order(list(model.parameters())))
+        both = {"model": model, "optimizer": optimizer}
+        return dict(reversed(both.items())) if optimizer_first else both
+
+    message = refusal(state(list), state(lambda parameters: parameters[2:] + parameters[:2]))
+    assert "optimizer/param_groups/0/params/0: model/0.weight then, model/1.weight now" in message
+    assert "4 differences" in message
+    mirror_in(state(list), mirror_out(state(list)))
+
+
+def test_an_optimizer_of_a_model_that_is_not_mirrored_is_mirrored_alone() -> None:
+    adam, again = (torch.optim.Adam(nn.Linear(3, 3).parameters()) for _ in range(2))
+    mirror_in({"optimizer": again}, mirror_out({"optimizer": adam}))
+    assert mirror_out({"optimizer": again}) == mirror_out({"optimizer": adam})
+
+
+def test_a_layer_that_was_trained_later_is_trained_after_a_restore() -> None:
+    """Gradual unfreezing: the program that resumes freezes the layer at its start, as it did the first time."""
+
+    def frozen(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, Train]:
+        model, optimizer, train = job("Adam", {}, seed)
+        model[0].requires_grad_(False)  # type: ignore[index]
+        return model, optimizer, train
+
+    model, optimizer, train = frozen(1)
+    train(0)
+    still, its_optimizer, _ = frozen(2)
+    mirror_in({"model": still, "optimizer": its_optimizer}, mirror_out({"model": model, "optimizer": optimizer}))
+    assert [p.requires_grad for p in still.parameters()] == [p.requires_grad for p in model.parameters()]
+    model[0].requires_grad_(True)  # type: ignore[index]
+    train(1)
+    again, optimizer_again, train_again = frozen(3)
+    mirror_in({"model": again, "optimizer": optimizer_again}, mirror_out({"model": model, "optimizer": optimizer}))
+    for step in range(2, 4):
+        train(step)
+        train_again(step)
+    assert contents(again, optimizer_again) == contents(model, optimizer)
+
+
 def test_lists_of_optimizers() -> None:
     jobs, again = [job(name, {}, 1) for name in ("Adam", "SGD")], [job(name, {}, 2) for name in ("Adam", "SGD")]
     for _, _, train in jobs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -240,9 +240,25 @@ def before_step(optimizer: torch.optim.Optimizer, wait: Callable[[], None]) -> C
     return optimizer.register_step_pre_hook(lambda *_: wait()).remove
 
 
-def parameter_shapes(optimizer: torch.optim.Optimizer) -> list[Node]:
-    """Returns the shape of every parameter, by group."""
-    return [[list(tensor.shape) for tensor in group["params"]] for group in optimizer.param_groups]
+def parameters(optimizer: torch.optim.Optimizer, spans: Mapping[tuple[int, int], int]) -> list[Node]:
+    """Returns of every parameter, by group, its shape, whether it gets a gradient, and which buffer it is.
+
+    Args:
+        optimizer: Whose.
+        spans: The buffers by the addresses and lengths of their arrays.
+    """
+    return [
+        [[list(it.shape), it.requires_grad, spans.get((it.data_ptr(), it.nbytes))] for it in group["params"]]
+        for group in optimizer.param_groups
+    ]
+
+
+def train_parameters(optimizer: torch.optim.Optimizer, flags: Sequence[bool]) -> None:
+    """Lets each parameter get a gradient, or none, as it did when it was saved."""
+    found = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    for tensor, is_trained in zip(found, flags, strict=True):
+        if tensor.requires_grad != is_trained:
+            tensor.requires_grad_(is_trained)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from plinius.state.arrays import library_of
 from plinius.state.containers import DICTS, holds_live, is_module, is_optimizer, is_stateful, merged
 from plinius.state.generators import keep_while_iterating_anew, makes_iterators, own_source, source_of
 from plinius.state.names import canonical
+from plinius.state.parameters import bind_parameters
 from plinius.state.plan import Phase, Plan, fields
 from plinius.state.references import is_reference, malformed
 from plinius.state.tree import Node, join, named
@@ -33,6 +34,8 @@ def bind_state(plan: Plan, saved: Mapping[str, Node], state: Mapping[str, object
             _bind_plain(plan, saved[key], state[key], key)
         else:
             _bind(plan, saved[key], state[key], key)
+    for check in plan.checks:
+        check()
 
 
 def _bind(plan: Plan, node: Node, live: Any, path: str) -> None:
@@ -103,28 +106,11 @@ def _bind_entry(plan: Plan, node: Node, live: Any, path: str, storages: set[int]
 
 
 def _bind_optimizer(plan: Plan, node: Node, optimizer: Any, path: str) -> None:
-    kind, state, shapes = fields(node, "optimizer", 3)
-    torch = import_torch()
+    kind, state, parameters = fields(node, "optimizer", 3)
     if kind != type(optimizer).__qualname__:
         plan.differ(path, f"{_described(node)} then, {named(optimizer)} now")
-    saved, now = _by_place(shapes), _by_place(torch.parameter_shapes(optimizer))
-    for place in {**saved, **now}:
-        if place not in saved or place not in now:
-            plan.differ(f"{path}/param_groups/{place}", _one_sided(place in saved))
-        elif saved[place] != now[place]:
-            plan.differ(f"{path}/param_groups/{place}", f"shape {saved[place]!r} then, {now[place]!r} now")
-    plan.later(Phase.OPTIMIZERS, lambda: torch.load_optimizer(optimizer, plan.arrays.value(state)), state)
-
-
-def _by_place(shapes: Node) -> dict[str, Node]:
-    """Returns the shapes of an optimizer's parameters by group and position."""
-    if not isinstance(shapes, list):
-        raise malformed("the shapes of an optimizer's parameters were expected")
-    places: dict[str, Node] = {}
-    for i, group in enumerate(shapes):
-        places[str(i)] = []
-        places.update((f"{i}/params/{k}", shape) for k, shape in enumerate(group if isinstance(group, list) else []))
-    return places
+    plan.checks.append(bind_parameters(plan, parameters, optimizer, path))
+    plan.later(Phase.OPTIMIZERS, lambda: import_torch().load_optimizer(optimizer, plan.arrays.value(state)), state)
 
 
 def _bind_object(plan: Plan, node: Node, live: Any, path: str) -> None:

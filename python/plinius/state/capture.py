@@ -11,14 +11,14 @@ from plinius.errors import ConfigError
 from plinius.frameworks import import_torch, torch_if_loaded
 from plinius.state.arrays import ArrayLibrary, library_of
 from plinius.state.containers import DICTS, is_module, is_optimizer, is_stateful
-from plinius.state.found import Found, Stretch, Visit
+from plinius.state.found import Found, Stretch, Visit, spans_of
 from plinius.state.generators import Source, global_sources, own_source, source_of
 from plinius.state.names import canonical
 from plinius.state.snapshot import Buffer, BufferSpec, Place, Snapshot
 from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, inline_array, join, named
 
 FORMAT_NAME = "state "
-FORMAT = f"{FORMAT_NAME}2"
+FORMAT = f"{FORMAT_NAME}3"
 """The tag of the whole tree, with the version of its structure."""
 
 
@@ -48,7 +48,7 @@ def plain(value: object, _: str = "") -> list[Node] | None:
 
 class _Capture:
     def __init__(self, previous: Snapshot | None) -> None:
-        self.previous = previous.found if previous else Found([], {}, {}, set(), [])
+        self.previous = previous.found if previous else Found([], {}, {}, set(), [], {})
         self.follows = previous is not None  # all visits so far are those of the previous capture
         self.visits: list[Visit] = []
         self.stretches: dict[str, Stretch] = {}
@@ -59,11 +59,14 @@ class _Capture:
         self.libraries: dict[type, ArrayLibrary | None] = {}
         self.generators: list[tuple[list[Node], Source, str]] = []
         self.optimizers: dict[int, Any] = {}
+        self.parameters: list[tuple[list[Node], Any]] = []
         self.open: set[int] = set()
 
     def snapshot(self, state: Mapping[str, object]) -> Snapshot:
         values: Node = {key: self._top(value, key) for key, value in state.items()}
         found = self._found()
+        for node, optimizer in self.parameters:
+            node.append(import_torch().parameters(optimizer, found.spans))
         process = {name: self._generator(it, f"generators/{name}") for name, it in global_sources().items()}
         # Last, for state_dict() of a loader that was never iterated makes its iterator, which draws.
         for node, source, path in self.generators:
@@ -76,7 +79,7 @@ class _Capture:
             self._part()
         if self.follows:
             return self.previous
-        return Found(self.visits, self.stretches, self.places, self.names, self.buffers)
+        return Found(self.visits, self.stretches, self.places, self.names, self.buffers, spans_of(self.places))
 
     def _top(self, value: object, path: str) -> Node:
         node = self._live(value, path)
@@ -188,7 +191,9 @@ class _Capture:
         node = encode(value.state_dict(), path, self._foreign)
         if is_optimizer(value):
             self.optimizers[id(value)] = value
-            return ["optimizer", kind, node, import_torch().parameter_shapes(value)]
+            found: list[Node] = ["optimizer", kind, node]
+            self.parameters.append((found, value))
+            return found
         own = own_source(value)
         return ["object", kind, node, self._generator(own, f"{path}/generator") if own else None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from plinius.state.arrays import ArrayLibrary
@@ -73,6 +73,7 @@ class Found(NamedTuple):
         places: Where each array is among the buffers, by what identifies the array.
         names: Of the buffers.
         buffers: The buffers.
+        spans: Which buffer the array at an address, and of a length in bytes, is.
     """
 
     visits: list[Visit]
@@ -80,3 +81,13 @@ class Found(NamedTuple):
     places: dict[Hashable, Place]
     names: set[str]
     buffers: list[Buffer]
+    spans: dict[tuple[int, int], int]
+
+
+def spans_of(places: Mapping[Hashable, Place]) -> dict[tuple[int, int], int]:
+    """Returns the numbers of buffers by where their arrays lie: the first one, where several lie in one place."""
+    spans: dict[tuple[int, int], int] = {}
+    for identity, place in places.items():
+        if isinstance(identity, tuple):
+            spans.setdefault((identity[0], place.buffer.memory.nbytes), place.number)
+    return spans

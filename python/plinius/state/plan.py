@@ -35,12 +35,14 @@ class Plan:
     Attributes:
         differences: What does not agree, by path.
         generators: The generator objects of the state.
+        checks: What is compared when all is laid over.
     """
 
     def __init__(self, arrays: SavedArrays) -> None:
         self.arrays = arrays
         self.differences: list[str] = []
         self.generators: list[Source] = []
+        self.checks: list[Callable[[], None]] = []
         self._loads: list[tuple[Phase, Callable[[], object]]] = []
         self._values: list[Node] = []
 
@@ -99,7 +101,7 @@ class Plan:
             return
         elif not view.memory.flags.writeable:
             raise ConfigError(f"{path}: a read-only array cannot be restored in place; give a writable one")
-        elif (tied := self.arrays.tie(saved.buffer, identity, path)) is not None:
+        elif (tied := self.arrays.tie(saved.buffer, identity, view.memory.nbytes, path)) is not None:
             self.differ(path, tied)
         elif "copied" not in (view.layout, saved.layout) and view.layout != saved.layout:
             self.differ(path, f"memory {_order(saved.layout)} then, {_order(view.layout)} now")

@@ -62,6 +62,8 @@ class SavedArrays:
         self._values: dict[tuple[int, str], Any] = {}
         self._places: dict[int, tuple[Hashable, str]] = {}
         self._owners: dict[Hashable, int] = {}
+        self.spans: dict[tuple[int, int], int] = {}
+        """Which buffer goes to the live array at an address, and of a length in bytes."""
         for node in _arrays_in(tree):
             reference = self._read[id(node)] = self._parse(node)
             self._references.setdefault(reference.buffer, reference)
@@ -85,7 +87,7 @@ class SavedArrays:
         layout = _layout(node[2], self.specs[index].shape) if len(node) > 2 else None  # noqa: PLR2004 (most have none)
         return Reference(index, library_named(str(node[0])), layout, node[3:])
 
-    def tie(self, index: int, identity: Hashable, path: str) -> str | None:
+    def tie(self, index: int, identity: Hashable, length: int, path: str) -> str | None:
         """Notes which live array a buffer goes to.
 
         Returns:
@@ -97,6 +99,8 @@ class SavedArrays:
         if known != identity:
             return f"tied to {first} then, separate now"
         owner = self._owners.setdefault(identity, index)
+        if isinstance(identity, tuple):
+            self.spans.setdefault((identity[0], length), index)
         if owner != index:
             return f"separate then, tied to {self._places[owner][1]} now"
         return None
