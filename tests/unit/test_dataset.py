@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,31 @@ def test_a_batch_is_in_the_order_that_was_asked_for(sealed: Path, folder: Path, 
         for outside in (20, -21):
             with pytest.raises(IndexError, match="there is no record"):
                 data[outside]
+
+
+@pytest.mark.parametrize("indices", [[True, False], [1.7], ["1"], [None]])
+def test_indices_are_whole_numbers_and_no_mask(sealed: Path, folder: Path, key: Key, indices: list[Any]) -> None:
+    with Pool(folder / "pool") as pool:
+        data = SealedDataset(pool, key, sealed)
+        with pytest.raises(TypeError):
+            data.batch(np.array(indices))
+        with pytest.raises(IndexError, match="no record -1: the data set has 20"):
+            data.batch([0, -1, -2])
+
+
+def test_a_data_set_needs_a_pool_and_a_key(sealed: Path, folder: Path, key: Key) -> None:
+    with Pool(folder / "pool") as pool, pytest.raises(TypeError, match="needs an open pool and a key"):
+        SealedDataset(pool, "job.key", sealed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": 0}, {"batch": 0}, {"batch": 2.0}, {"step": -1}, {"step": 0.5}, {"seed": -1}, {"seed": 1 << 64}],
+    ids=str,
+)
+def test_positions_out_of_range_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}="):
+        batch_indices(**{"count": 10, "seed": 1, "step": 0, "batch": 2, **wrong})
 
 
 def test_many_records_span_several_blocks(folder: Path, key: Key) -> None:

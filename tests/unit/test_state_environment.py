@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 from plinius.state import differences, environment
 
@@ -30,6 +32,26 @@ def test_a_flag_that_changes_the_kernels_is_seen() -> None:
     finally:
         torch.use_deterministic_algorithms(was)
     assert changed == ["deterministic algorithms False then, True now"]
+
+
+def test_flushed_denormal_numbers_are_seen() -> None:
+    before = environment()
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU flushes no denormal numbers")
+    try:
+        changed = differences(before, environment())
+    finally:
+        torch.set_flush_denormal(False)
+    assert changed == ["denormal numbers not in use then, flushed to zero now"]
+
+
+def test_variables_that_choose_kernels_are_seen() -> None:
+    script = "from plinius.state import environment; print(environment().get('MKL_CBWR'))"
+    for expected in ("AVX2", "None"):
+        variables = {"MKL_CBWR": expected} if expected != "None" else {}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def test_differences() -> None:

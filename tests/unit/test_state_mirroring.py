@@ -275,6 +275,20 @@ def test_read_only_slices_are_refused_as_well() -> None:
             plan_restore({"x": [array]}, mirrored.tree, mirrored.specs)
 
 
+def test_a_key_that_is_no_valid_text_is_mirrored_under_a_name_that_is() -> None:
+    state = {"x": {"\udc80": np.arange(3.0), "é": np.arange(2.0)}}
+    mirrored = mirror_out(state)
+    assert [spec.name for spec in mirrored.specs] == ["x/'\\udc80'", "x/é"]
+    again = {"x": {"\udc80": np.zeros(3), "é": np.zeros(2)}}
+    mirror_in(again, mirrored)
+    assert mirror_out(again) == mirrored
+
+
+def test_a_key_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match="x: a dict with the key nan cannot be mirrored"):
+        capture({"x": {float("nan"): np.zeros(3)}})
+
+
 def test_a_container_that_contains_itself_is_refused() -> None:
     cycle: list[object] = [np.zeros(1)]
     cycle.append(cycle)

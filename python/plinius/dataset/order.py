@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
+
+from plinius.errors import ConfigError
 
 
 def batch_indices(count: int, seed: int, step: int, batch: int) -> npt.NDArray[np.int64]:
@@ -19,7 +23,13 @@ def batch_indices(count: int, seed: int, step: int, batch: int) -> npt.NDArray[n
 
     Returns:
         ``[batch]`` indices; a batch at the end of an epoch goes on with the next.
+
+    Raises:
+        ConfigError: A number is out of range, or none.
     """
+    for name, value, least in (("count", count, 1), ("seed", seed, 0), ("step", step, 0), ("batch", batch, 1)):
+        if not isinstance(value, SupportsIndex) or not least <= operator.index(value) < 1 << 64:
+            raise ConfigError(f"{name}={value!r}: give a whole number from {least} to 2^64 - 1")
     positions = np.arange(step * batch, (step + 1) * batch)
     epochs = positions // count
     order = [_permutation(count, seed, int(epoch)) for epoch in np.unique(epochs)]

@@ -35,6 +35,7 @@ class SealedDataset:
         ConfigError: The source is not a sealed data set.
         IntegrityError: A record does not open (named by its index), or this is not the key.
         PoolFull: The pool has no room for it.
+        TypeError: There is no pool or no key.
     """
 
     def __init__(
@@ -46,6 +47,10 @@ class SealedDataset:
         name: str | None = None,
         progress: Progress | None = None,
     ) -> None:
+        if not isinstance(pool, PoolFile) or not isinstance(key, Key):
+            raise TypeError(
+                "a sealed data set needs an open pool and a key: SealedDataset(Pool(path), Key.load(path), ...)"
+            )
         name = name or (f"descriptor {source}" if isinstance(source, int) else os.fspath(source))
         self._threads = len(os.sched_getaffinity(0))
         try:
@@ -96,14 +101,16 @@ class SealedDataset:
         Raises:
             IntegrityError: The bytes of a record were changed.
             IndexError: There is no such record.
+            TypeError: They are not whole numbers, but a mask for instance.
         """
-        header, count = self.header, len(indices)
+        order = [operator.index(index) for index in indices]
+        header, count = self.header, len(order)
         scale = header.image_dtype == "uint8"
         images = np.empty((count, *header.image_shape), np.float32 if scale else header.image_dtype)
         labels = np.empty((count, *header.label_shape), header.label_dtype)
-        order = [int(index) for index in indices]
         if order and not 0 <= min(order) <= max(order) < len(self):
-            raise IndexError(f"there is no record {min(order)} or no record {max(order)}: the data set has {len(self)}")
+            missing = next(index for index in order if not 0 <= index < len(self))
+            raise IndexError(f"there is no record {missing}: the data set has {len(self)}, counted from 0")
         self._reader.open(order, memory_of(images), memory_of(labels), scale, self._threads)
         return images, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
 

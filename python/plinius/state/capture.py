@@ -15,7 +15,7 @@ from plinius.state.found import Found, Stretch, Visit, spans_of
 from plinius.state.generators import Source, global_sources, own_source, source_of
 from plinius.state.names import canonical
 from plinius.state.snapshot import Buffer, BufferSpec, Place, Snapshot
-from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, inline_array, join, named
+from plinius.state.tree import MAX_DEPTH, Node, dumps, encode, inline_array, join, named, refuse
 
 FORMAT_NAME = "state "
 FORMAT = f"{FORMAT_NAME}3"
@@ -213,6 +213,8 @@ class _Capture:
         node: list[Node] = ["branch", type(container).__qualname__]
         for (key, item), child in zip(items, children, strict=True):
             if isinstance(container, dict):
+                if key != key:  # noqa: PLR0124 (NaN: nobody would find the entry again)
+                    refuse(path, f"a dict with the key {key!r}")
                 is_plain = type(key) is str and key.isascii()  # most keys: they are themselves
                 node.append(key if is_plain else encode(key, f"{path} (a key)", plain))
             node.append(child or self._beside(container, item, join(path, key)))

@@ -6,6 +6,7 @@ that starts with its tag, such as ``["list", 1, 2]``, so that no value can be mi
 
 from __future__ import annotations
 
+import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias
@@ -20,6 +21,8 @@ EncodeForeign: TypeAlias = Callable[[object, str], "list[Node] | None"]
 DecodeForeign: TypeAlias = Callable[["list[Node]"], object]
 
 MAX_DEPTH = 100
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""They are in no valid text: a path that had one could be neither sealed nor printed."""
 NUMPY_KINDS = "?bhilqpBHILQPefdgFDGmMSU"
 """The type characters of NumPy elements whose bytes are the whole value."""
 
@@ -49,7 +52,9 @@ def named(value: object) -> str:
 
 def join(path: str, key: object) -> str:
     """Returns the path of an entry of the container at ``path``."""
-    return f"{path}/{key if isinstance(key, (str, int)) else repr(key)}"
+    if isinstance(key, str):
+        return f"{path}/{key if key.isascii() or not _SURROGATES.search(key) else ascii(key)}"
+    return f"{path}/{key if isinstance(key, int) else repr(key)}"
 
 
 def dumps(node: Node) -> bytes:
