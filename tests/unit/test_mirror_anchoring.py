@@ -339,6 +339,20 @@ def test_a_refused_restore_is_no_permission_to_save(path: Path, key: Key, anchor
     assert len(anchor.advances) == 1
 
 
+def test_a_restore_whose_new_life_the_anchor_does_not_confirm_changes_nothing(
+    path: Path, key: Key, anchor: Memory
+) -> None:
+    """Another copy of the job may have begun one since the anchor was asked: the state is not touched before."""
+    lived(path, key, anchor, 2)
+    weights = np.full(8, 7.0)
+    with Pool(path) as pool:
+        mirror = Mirror(pool, key, name="m", anchor=anchor, weights=weights)
+        anchor.die = "before"
+        with pytest.raises(Killed):
+            mirror.restore()
+    assert (weights == 7).all()
+
+
 def test_the_last_step_is_anchored_whatever_the_bound(path: Path, key: Key) -> None:
     anchor = Memory(every=100)
     life = Life(path, key, anchor)
