@@ -287,6 +287,26 @@ def test_a_save_whose_start_is_interrupted_is_waited_for_like_any_other(
     assert job.mirror.latest_step() == 2, "the first one came later"
 
 
+def test_a_save_is_waited_for_again_when_the_waiting_was_interrupted(
+    pool: Pool, key: Key, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    with monkeypatch.context() as patched:
+
+        def land(_: Flight) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(Flight, "land", land)
+        with pytest.raises(KeyboardInterrupt):
+            job.mirror.wait()
+    threading.Timer(0.3, held.go_on.set).start()
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 1
+
+
 def test_a_save_that_never_got_a_thread_holds_nobody_up(pool: Pool, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(pool, key)
     job.step()
