@@ -222,6 +222,25 @@ def test_an_optimizer_that_runs_no_hooks_is_copied(pool: Pool, key: Key, held: H
     assert model.weight.abs().sum() > 0
 
 
+def test_an_optimizer_whose_arrays_are_all_copied_is_held_up_by_nothing(pool: Pool, key: Key, held: Held) -> None:
+    model = torch.nn.Linear(4, 4, bias=False)
+    model.weight = torch.nn.Parameter(torch.ones(4, 8)[:, ::2])  # it is not dense, so every capture copies it
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mirror = Mirror(pool, key, name="net", model=model, optimizer=optimizer)
+    model(torch.ones(4)).sum().backward()
+    mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    stepped = threading.Event()
+    thread = threading.Thread(target=lambda: (optimizer.step(), stepped.set()))
+    thread.start()
+    assert stepped.wait(20)
+    held.go_on.set()
+    thread.join()
+    assert (model.weight != 1).all()
+    mirror.restore()
+    assert (model.weight == 1).all()
+
+
 def test_one_save_is_in_flight(pool: Pool, key: Key, held: Held) -> None:
     job = Job(pool, key)
     job.step()
