@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plinius.errors import ConfigError, PliniusError, PolicyError, RollbackError
-from plinius.mirror import Mirror, RollbackWarning
+from plinius.mirror import Mirror, RollbackWarning, tracking
 from plinius.mirror.manifest import AnchoredHead
 from plinius.pool import Pool
 from plinius.seal import Key
@@ -374,6 +374,24 @@ def test_what_cannot_be_anchored_is_not_called_durable_and_is_tried_again(path: 
     life.mirror.save(3)
     assert life.mirror.latest_step() == 3
     assert [it.version for it in anchor.advances] == [1, 2, 3], "none is left out: a kill may follow"
+    life.end()
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_a_save_that_was_interrupted_behind_its_commit_is_anchored_when_it_is_made_again(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    anchor = Memory(every)
+    life = Life(path, key, anchor)
+    life.train(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.Tracker, "learn", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            life.mirror.save(2, force=True)
+    assert [it.version for it in anchor.advances] == [1]
+    assert life.mirror.save(2, force=True)
+    assert [it.version for it in anchor.advances] == [1, 2], "it was to be anchored at once"
+    assert life.mirror.latest_step() == 2
     life.end()
 
 
