@@ -189,6 +189,21 @@ def test_an_error_is_raised_once_and_the_next_save_is_as_any_other(pool: Pool, k
     assert job.mirror.latest_step() == 2
 
 
+def test_a_save_that_failed_holds_no_step_up(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    clip_weights(job)
+    stepped = threading.Event()
+    thread = threading.Thread(target=lambda: (job.optimizer.step(), stepped.set()), daemon=True)
+    thread.start()
+    held.go_on.set()
+    with pytest.raises(ConfigError):
+        job.mirror.wait()
+    assert stepped.wait(20)
+
+
 def test_other_arrays_may_be_written_at_once(pool: Pool, key: Key, held: Held) -> None:
     plain, loose = np.zeros(300_000), torch.zeros(10)
     job = Job(pool, key, plain=plain, loose=[loose])
@@ -337,6 +352,17 @@ def test_a_save_that_never_got_a_thread_holds_nobody_up(pool: Pool, key: Key, mo
     job.step()
     job.mirror.save(2)
     assert job.mirror.latest_step() == 2
+
+
+def test_a_thread_that_comes_after_somebody_found_none_saves_nothing() -> None:
+    """An interrupt may come when the system has a thread already, and Python does not know it yet."""
+    saved: list[str] = []
+    flight = Flight(lambda _: saved.append("all"))
+    flight.land()
+    assert flight.has_ended
+    flight.start()
+    flight._thread.join()
+    assert not saved
 
 
 def test_who_runs_a_transaction_is_refused_and_does_not_wait_for_ever(pool: Pool, key: Key, held: Held) -> None:
