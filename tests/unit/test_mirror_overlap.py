@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plinius import Key, Mirror, Pool, _core
+from plinius import Key, Mirror, Pool, _core, state
 from plinius.errors import ConfigError, PliniusError, PoolError, PoolFull
 from plinius.mirror import saving
-from plinius.mirror.overlap import Flight
+from plinius.mirror.overlap import Flight, set_apart
+from plinius.mirror.tracking import NOTE, Item
 
 pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
 
@@ -254,6 +255,18 @@ def test_an_optimizer_whose_arrays_are_all_copied_is_held_up_by_nothing(pool: Po
     assert (model.weight != 1).all()
     mirror.restore()
     assert (model.weight == 1).all()
+
+
+def test_what_is_a_copy_already_is_not_copied_again() -> None:
+    """A GPU may still be filling it; and what is copied is looked at as it was to be."""
+    copied, live, empty = state.capture({"state": [np.ones(5), np.ones(7), np.ones(0)]}).buffers
+    items = [Item(copied, watch=NOTE), Item(live, watch=NOTE), Item(empty, watch=NOTE)]
+    apart = set_apart(items, {id(empty)}, {id(copied)}, _core.Fingerprints(), 1)
+    assert apart[0] is items[0]
+    assert apart[1].watch == NOTE
+    assert apart[1].buffer.spec == live.spec
+    assert not np.shares_memory(apart[1].buffer.memory, live.memory)
+    assert apart[2] == Item(empty), "no bytes have no fingerprints"
 
 
 def test_one_save_is_in_flight(pool: Pool, key: Key, held: Held) -> None:
