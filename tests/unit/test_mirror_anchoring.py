@@ -182,6 +182,21 @@ def test_another_copy_is_fenced_off(path: Path, key: Key, anchor: Memory) -> Non
         Life(path, key, anchor)
 
 
+def test_what_a_copy_saved_after_another_had_taken_over_is_refused(path: Path, key: Key, anchor: Memory) -> None:
+    """Also when it is only one generation ahead: it names the head that the anchor had before."""
+    first = Life(path, key, anchor)
+    first.train(2)
+    copy = Path(shutil.copy(path, path.with_suffix(".copy")))
+    second = Life(copy, key, anchor)
+    with pytest.raises(RollbackError, match="another copy"):
+        first.train(3)
+    first.end()
+    with pytest.raises(RollbackError, match="another copy of the job has gone on"):
+        Life(path, key, anchor)
+    second.train(3)
+    second.end()
+
+
 def test_two_copies_that_begin_together_are_one(path: Path, key: Key, anchor: Memory) -> None:
     first, second = Life(path, key, anchor), Life(path.with_suffix(".copy"), key, anchor)
     first.train(1)
@@ -221,14 +236,16 @@ def test_a_job_that_went_back_goes_on_from_there(path: Path, key: Key, die: str)
         with pytest.raises(Killed):
             Life(path, key, anchor, back_to=3, keep=3)
         anchor.die = ""
+        anchor.may_go_back = False  # it has gone back already: that is not asked again
         life = Life(path, key, anchor, keep=3)
     else:
         life = Life(path, key, anchor, back_to=3, keep=3)
+    assert anchor.remembered is not None
+    assert anchor.remembered.version == 5, "versions only grow"
     assert life.step == 3
     assert (life.weights == 3).all()
     life.train(4)
     life.end()
-    assert anchor.remembered is not None
     assert anchor.remembered.version == 6
     anchor.may_go_back = False
     assert Life(path, key, anchor, keep=3).step == 4
