@@ -41,10 +41,18 @@ class Memory:
             raise PolicyError("the owner lets no job go back", field="going_back")
         if self.remembered not in (expected, new):
             raise RollbackError("another copy of the job was here")
+        if self.remembered is not None and not going_back and not _is_forward(self.remembered, new):
+            raise RollbackError("an anchor never goes back by itself")
         self.remembered = new
         self.advances.append(new)
         if self.die == "after":
             raise Killed
+
+
+def _is_forward(old: AnchoredHead, new: AnchoredHead) -> bool:
+    """What a broker asks for."""
+    same = (old.version, old.digest) == (new.version, new.digest)
+    return (same or new.version > old.version) and new.epoch >= old.epoch
 
 
 @pytest.fixture
@@ -194,6 +202,20 @@ def test_what_a_copy_saved_after_another_had_taken_over_is_refused(path: Path, k
     with pytest.raises(RollbackError, match="another copy of the job has gone on"):
         Life(path, key, anchor)
     second.train(3)
+    second.end()
+
+
+def test_each_life_is_fenced_off_by_the_next_also_one_that_has_saved_nothing(
+    path: Path, key: Key, anchor: Memory
+) -> None:
+    lived(path, key, anchor, 1)
+    first = Life(path, key, anchor)
+    second = Life(Path(shutil.copy(path, path.with_suffix(".copy"))), key, anchor)
+    assert [it.epoch for it in anchor.advances] == [1, 2, 3]
+    with pytest.raises(RollbackError, match="another copy"):
+        first.train(2)
+    second.train(2)
+    first.end()
     second.end()
 
 
@@ -391,6 +413,19 @@ def test_what_cannot_be_anchored_is_not_called_durable_and_is_tried_again(path: 
     life.mirror.save(3)
     assert life.mirror.latest_step() == 3
     assert [it.version for it in anchor.advances] == [1, 2, 3], "none is left out: a kill may follow"
+    life.end()
+
+
+def test_a_first_generation_that_could_not_be_anchored_is_before_the_second(
+    path: Path, key: Key, anchor: Memory
+) -> None:
+    life = Life(path, key, anchor)
+    anchor.die = "before"
+    with pytest.raises(Killed):
+        life.train(1)
+    anchor.die = ""
+    life.mirror.save(2)
+    assert [it.version for it in anchor.advances] == [1, 2]
     life.end()
 
 
