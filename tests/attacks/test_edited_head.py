@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from plinius import Key
 from plinius.errors import IntegrityError, PliniusError, PoolCorrupt, PoolVersion
-from plinius.mirror.manifest import Head, parse_head
+from plinius.mirror.manifest import FORMAT_VERSION, Head, PublicGeneration, SealedAt, WriteRecord, encode, parse_head
 from small_training import Training, entry_of, rewrite_entry, rewrite_head, trained
 
 FORMAT, JOB, KEY_ID, CIPHER, GENERATIONS = range(5)
@@ -144,6 +144,13 @@ def test_garbage_in_the_place_of_a_head(folder: Path, key: Key, meta: bytes) -> 
     rewrite_entry(path, lambda _, extents: (meta, extents))
     with pytest.raises(PoolCorrupt):
         Training(path, key).restore()
+
+
+def test_a_head_that_is_longer_than_any_model_needs_is_refused() -> None:
+    place = SealedAt(0, b"", bytes(1 << 24))
+    found = PublicGeneration(WriteRecord(1, 1, bytes(32), bytes(32)), 1, 1, place, [0])
+    with pytest.raises(PoolCorrupt):
+        parse_head(encode(Head(FORMAT_VERSION, bytes(16), bytes(16), "aes-256-gcm", [found])))
 
 
 def test_a_head_is_encoded_in_one_way(folder: Path, key: Key) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,12 @@ def test_a_pool_that_was_moved_into_place_stays(inputs: tuple[str, str, str]) ->
     with opened(*inputs, create_pool=True):
         backup.rename(inputs[0])
     assert Path(inputs[0]).read_bytes() == b"a good pool"
+
+
+def test_a_pool_that_its_host_removes_while_it_is_opened_is_not_used(
+    inputs: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(inputs[0]).write_bytes(b"")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: Path(inputs[0]).unlink())
+    with pytest.raises(ConfigError, match="removed while it was opened"), opened(*inputs, create_pool=True):
+        pass

@@ -410,7 +410,7 @@ def test_a_save_whose_commit_failed_can_be_made_again(path: Path, key: Key, monk
     assert training.mirror.restore() == 2
 
 
-@pytest.mark.parametrize("step", [1 << 70, -1, 1.5, "1"])
+@pytest.mark.parametrize("step", [1 << 70, 1 << 63, -1, 1.5, "1"])
 def test_a_step_is_a_whole_number_in_range(path: Path, key: Key, step: Any) -> None:
     with pytest.raises(ConfigError, match="step"):
         Training(path, key).mirror.save(step)
