@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 from plinius import Key, Mirror, Pool, _core
-from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolError, PoolFull
+from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolCorrupt, PoolError, PoolFull
 from plinius.mirror import ciphertext, farend
 from plinius.mirror.drained import Drained
 from plinius.mirror.drainer import Drainer
@@ -283,6 +284,15 @@ def test_a_pool_without_room_is_as_it_was(path: Path, key: Key, folder: Path, tm
         assert pool.verify() == []
 
 
+@pytest.mark.parametrize("job_id", [b"", bytes(15), bytes(17)])
+def test_a_head_whose_job_has_no_file_name_is_not_drained(path: Path, key: Key, tmp_path: Path, job_id: bytes) -> None:
+    trained(path, key, 1)
+    rewrite_head(path, lambda head: head.__setitem__(1, job_id))
+    with Pool(path) as pool, pytest.raises(PoolCorrupt, match="was changed"):
+        drain(pool, NAME, tmp_path / "far")
+    assert not (tmp_path / "far").exists()
+
+
 def test_only_the_newest_generation_is_drained(path: Path, key: Key, folder: Path, tmp_path: Path) -> None:
     saved = trained(path, key, 1)
     count = len(entry_of(path)[1])
@@ -492,6 +502,23 @@ def test_an_error_is_raised_where_somebody_sees_it_and_the_next_offer_stands(
         training.drainer.close()
     with pytest.raises(PliniusError, match="this drainer is closed"):
         training.drainer.offer()
+    training.close()
+
+
+def test_a_forked_child_waits_for_no_drain(training: PinningTraining, slow: SlowFolder) -> None:
+    training.save(1)
+    assert slow.begun.acquire(timeout=10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends it where it waits
+        try:
+            training.drainer.wait()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    slow.through.release()
+    training.drainer.close()
     training.close()
 
 
