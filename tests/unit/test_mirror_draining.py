@@ -522,6 +522,22 @@ def test_a_forked_child_waits_for_no_drain(training: PinningTraining, slow: Slow
     training.close()
 
 
+def test_a_drain_that_got_no_thread_is_waited_for_by_nobody_and_made_up_for_by_the_next_offer(
+    training: PinningTraining, slow: SlowFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            training.save(1)
+    slow.through.release()
+    training.drainer.offer()
+    training.drainer.wait()
+    assert training.drainer.drained is not None
+    assert training.drainer.drained.step == 1
+    training.drainer.close()
+    training.close()
+
+
 def test_a_mirror_that_is_not_there_is_an_error_of_the_next_wait(path: Path, tmp_path: Path) -> None:
     with Pool(path) as pool:
         drainer = Drainer(pool, NAME, tmp_path)
