@@ -187,6 +187,22 @@ def test_an_older_pool_does_not_push_out_what_is_newer(path: Path, key: Key, url
     assert drained(path, url).step == 4
 
 
+def test_an_earlier_step_of_the_same_version_does_not_push_out_what_is_there(path: Path, key: Key, url: str) -> None:
+    trained(path, key, 2)
+    old = path.read_bytes()
+    training = Training(path, key)
+    training.restore()
+    training.mirror.save(5)
+    training.close()
+    drained(path, url)
+    path.write_bytes(old)
+    train_on(path, key, 3, 3)
+    with pytest.raises(
+        PoolError, match=r"a newer generation \(version 3, step 5\) than the pool's \(version 3, step 3\)"
+    ):
+        drained(path, url)
+
+
 def test_another_job_does_not_push_out_what_is_there(path: Path, key: Key, folder: Path, url: str) -> None:
     saved = trained(path, key, 2)
     drained(path, url)
