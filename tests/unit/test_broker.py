@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 from brokers import POLICY, Desk, DirectAnchor, Enclave, head, job_manifest, policy, sign
+from plinius.attest.claims import Claims
 from plinius.attest.manifest import digest, parse
 from plinius.attest.session import Confirm, Denied, Done
 from plinius.errors import EvidenceError
+from plinius.owner import verifiers
 from plinius.owner.broker import Broker, Job
 from plinius.owner.policy import Freshness
 from plinius.owner.verifiers import Endorsements
@@ -64,7 +66,7 @@ def test_the_next_enclave_learns_the_head(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "new", [head(1), head(2, 1, b"x" * 32), head(3, 1)], ids=["older", "another of this version", "older epoch"]
+    "new", [head(1, 2), head(2, 2, b"x" * 32), head(3, 1)], ids=["older", "another of this version", "older epoch"]
 )
 @pytest.mark.parametrize("going_back", [False, True])
 def test_a_head_does_not_go_back(desk: Desk, new: Any, going_back: bool) -> None:
@@ -107,6 +109,36 @@ def test_an_enclave_that_never_confirmed_cannot_anchor(desk: Desk) -> None:
     enclave = Enclave(desk)
     enclave.released()
     assert error_of(enclave.advance(None, head(1))) == "EvidenceError"
+
+
+def test_a_message_that_counts_from_nothing_is_refused(desk: Desk) -> None:
+    enclave = Enclave(desk)
+    enclave.released()
+    assert error_of(desk.broker.answer(Sealed(enclave.challenge.session, 0, b"box"))) == "EvidenceError"
+
+
+def test_bad_evidence_beside_good_evidence_takes_nothing_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They came at the same time: the key is released while the bad one is appraised."""
+    enclave = Enclave(desk)
+    enclave.challenged()
+
+    def verify(*_: object) -> Claims:
+        monkeypatch.undo()
+        assert isinstance(enclave.present(enclave.evidence()), KeyRelease)
+        raise EvidenceError("bad")
+
+    monkeypatch.setattr(verifiers, "verify", verify)
+    assert error_of(desk.broker.answer(enclave.evidence())) == "EvidenceError"
+    assert desk.events() == ["released", "refused"]
+    assert enclave.ask(Confirm()) == Done()
+
+
+def test_only_a_new_life_ends_the_other_sessions(desk: Desk) -> None:
+    first, second = Enclave(desk).confirmed(), Enclave(desk).confirmed()
+    assert first.advance(None, head(1)) == Done()
+    assert first.advance(head(1), head(2)) == Done()
+    assert second.advance(head(2), head(2, 2)) == Done(), "it has taken over what the first one saved last"
+    assert error_of(first.advance(head(2), head(3))) == "RollbackError"
 
 
 class TestAfterAKill:
