@@ -342,6 +342,17 @@ def test_a_password_in_a_url_is_not_shown() -> None:
     assert farend.far_end("memory://user:secret@host/x").name == "memory://host/x"
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, int]] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append({it.name: it.stat().st_size for it in tmp_path.iterdir()}))
+    with farend.far_end(tmp_path).create("a") as file:
+        file.write(b"x" * 10)
+    assert [list(found.values()) for found in seen] == [[10], [10]]
+    assert ["a" in found for found in seen] == [False, True]
+
+
 def test_a_place_that_is_a_file(path: Path, key: Key, tmp_path: Path) -> None:
     trained(path, key, 1)
     (tmp_path / "far").write_bytes(b"")
