@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from plinius.errors import EvidenceError
 from plinius.owner import verifiers
 from plinius.owner.broker import Broker, Job
 from plinius.owner.policy import Freshness
+from plinius.owner.store import RELEASED, Asked, SessionRecord
 from plinius.owner.verifiers import Endorsements
 from plinius.wire import Challenge, KeyRelease, Manifest, ManifestRequest, Refusal, Sealed
 
@@ -86,6 +89,13 @@ def test_a_head_goes_back_where_the_owner_wants_it_and_that_is_noted(desk: Desk)
     assert desk.events()[-1] == "went back"
 
 
+def test_starting_anew_is_going_back_though_no_version_is_lower(desk: Desk) -> None:
+    enclave = Enclave(desk).confirmed()
+    enclave.advance(None, head(2))
+    assert error_of(enclave.advance(head(2), head(2, 2), going_back=True)) == "PolicyError"
+    assert enclave.advance(head(2), head(2, 2)) == Done()
+
+
 def test_without_an_anchor_nothing_is_anchored(desk: Desk) -> None:
     desk.with_policy(POLICY.replace('anchor = "broker"', 'anchor = "none"'))
     assert error_of(Enclave(desk).confirmed().advance(None, head(1))) == "PolicyError"
@@ -139,6 +149,29 @@ def test_only_a_new_life_ends_the_other_sessions(desk: Desk) -> None:
     assert first.advance(head(1), head(2)) == Done()
     assert second.advance(head(2), head(2, 2)) == Done(), "it has taken over what the first one saved last"
     assert error_of(first.advance(head(2), head(3))) == "RollbackError"
+
+
+def test_a_session_that_has_ended_is_told_so_however_long_ago(desk: Desk) -> None:
+    first = Enclave(desk).confirmed()
+    first.advance(None, head(1))
+    Enclave(desk).confirmed().advance(head(1), head(1, 2))
+    desk.now_ns += 3600_000_000_000
+    Enclave(desk).challenged()
+    assert error_of(first.advance(head(1), head(2))) == "RollbackError"
+
+
+def test_what_another_thread_may_yet_take_back_is_not_read(desk: Desk) -> None:
+    record = SessionRecord(b"s" * 16, b"j" * 16, RELEASED, 0, Asked("simulated", b"", b"", b"", ""))
+    found: list[SessionRecord | None] = []
+    thread = threading.Thread(target=lambda: found.append(desk.store.session(record.name)))
+    with suppress(ZeroDivisionError), desk.store.transaction():
+        desk.store.put(record)
+        thread.start()
+        thread.join(0.3)
+        assert not found
+        raise ZeroDivisionError
+    thread.join()
+    assert found == [None]
 
 
 class TestAfterAKill:
@@ -294,3 +327,16 @@ def test_two_jobs_have_each_its_own_key_policy_and_head(desk: Desk, tmp_path: Pa
     assert error_of(two.advance(None, head(1))) == "PolicyError"
     assert [desk.store.head(job.manifest.job_id) for job in (desk.job, other.job)] == [head(1), None]
     assert {entry.job for entry in desk.store.audit()} == {"job", "other"}
+
+
+def test_a_new_life_of_one_job_ends_no_session_of_another(desk: Desk, tmp_path: Path) -> None:
+    other = Desk(tmp_path / "unused.sqlite", identity=desk.identity)
+    content = sign(desk.identity, job_manifest(desk.identity, job="other", job_id=b"o" * 16))
+    other.job = Job(parse(content), content, digest(content), policy(POLICY), other.key, Endorsements())
+    both = Broker(desk.identity, {"job": desk.job, "other": other.job}, desk.store, lambda: desk.now_ns)
+    desk.broker = other.broker = both
+    one, two = Enclave(desk).confirmed(), Enclave(other).confirmed()
+    for enclave in (one, two):
+        assert enclave.advance(None, head(1)) == Done()
+        assert enclave.advance(head(1), head(1, 2)) == Done()
+    assert one.advance(head(1, 2), head(2, 2)) == Done()
