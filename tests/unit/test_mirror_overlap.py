@@ -220,6 +220,23 @@ def test_other_arrays_may_be_written_at_once(pool: Pool, key: Key, held: Held) -
     assert not loose.any()
 
 
+def test_what_begins_where_an_optimizers_array_does_and_is_longer_may_be_written_at_once(
+    pool: Pool, key: Key, held: Held
+) -> None:
+    memory = torch.zeros(1000)
+    model = torch.nn.Linear(10, 1, bias=False)
+    model.weight = torch.nn.Parameter(memory[:10].view(1, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mirror = Mirror(pool, key, name="net", model=model, optimizer=optimizer, loose=[memory])
+    mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    memory[500] = 1
+    held.go_on.set()
+    mirror.wait()
+    mirror.restore()
+    assert not memory.any()
+
+
 def test_an_optimizer_that_runs_no_hooks_is_copied(pool: Pool, key: Key, held: Held) -> None:
     class Wrapped(torch.optim.SGD):
         pass
