@@ -112,9 +112,9 @@ class Made:
         vcek = self._certificate("vcek", self.vcek_issuer, _vcek().public_key(), extensions=extensions)
         return tuple(certificate.public_bytes(Encoding.DER) for certificate in (vcek, ask, ark))
 
-    def revocations(self, serial: int) -> bytes:
+    def revocations(self, serial: int, issuer: str = "ark") -> bytes:
         revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self.first).build()
-        builder = x509.CertificateRevocationListBuilder(_name("ark"), self.first, self.last).add_revoked_certificate(
+        builder = x509.CertificateRevocationListBuilder(_name(issuer), self.first, self.last).add_revoked_certificate(
             revoked
         )
         return builder.sign(_rsa("ark"), SHA384(), rsa_padding=_PSS).public_bytes(Encoding.DER)

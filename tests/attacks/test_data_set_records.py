@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plinius import Key, Pool, SealedDataset, seal_dataset
-from plinius.dataset import HEADER_BYTES
+from plinius import Key, Pool, SealedDataset, _core, seal_dataset
+from plinius.dataset import HEADER_BYTES, Header
 from plinius.errors import ConfigError, IntegrityError
 from small_training import flip, read_at, rewrite_entry, write_at
 
@@ -142,3 +142,15 @@ def test_records_swapped_in_the_pool_and_extents_of_another_length(sealed: Path,
     rewrite_entry(pool_path, lambda meta, extents: (meta, extents), name)
     with Pool(pool_path) as pool, pytest.raises(IntegrityError, match="has another header"):
         SealedDataset(pool, key, sealed)
+
+
+def test_an_entry_in_the_pool_with_another_header(sealed: Path, key: Key) -> None:
+    content = sealed.read_bytes()
+    with Pool(sealed.with_name("job.pool")) as pool:
+        loading = _core.Loading(pool.core, COUNT * RECORD)
+        loading.write(0, content[HEADER_BYTES:])
+        loading.commit(
+            f"data/{Header.parse(content[:HEADER_BYTES], 'data').id.hex()}", content[: HEADER_BYTES - 1] + b"x"
+        )
+        with pytest.raises(IntegrityError, match="has another header"):
+            SealedDataset(pool, key, sealed)

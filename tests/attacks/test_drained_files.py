@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 import struct
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 from plinius import Key, Pool
 from plinius.errors import IntegrityError, PliniusError, PoolFull, PoolVersion
-from plinius.mirror.drained import Drained
+from plinius.mirror.drained import Drained, DrainedReader
 from plinius.mirror.draining import drain, fetch
 from small_training import NAME, Training, trained
 
@@ -273,6 +274,21 @@ def test_a_file_of_an_enormous_size_stays_inside_the_limit_of_the_pool(far: Far)
     os.truncate(far.path, enormous)
     with pytest.raises(PoolFull):
         far.fetch(max_bytes=64 << 20)
+
+
+@pytest.mark.parametrize("fields", [{"head_bytes": (1 << 24) + 1}, {"count": (1 << 22) + 1}])
+def test_no_more_is_read_at_once_than_a_pool_could_have(far: Far, fields: dict[str, int]) -> None:
+    size = 1 << 26
+    far.put(edited(far.content, total=size, **fields))
+    os.truncate(far.path, size)
+    assert "not what it says of itself" in far.refused()
+
+
+def test_a_file_that_is_longer_than_its_keeper_says(far: Far) -> None:
+    reader = DrainedReader(io.BytesIO(far.content + b"x"), len(far.content), far.drained)
+    reader.take(sum(reader.lengths))
+    with pytest.raises(IntegrityError, match="its hash is another"):
+        reader.finish()
 
 
 def test_a_pipe_and_a_folder_in_the_place_of_the_file(far: Far) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -20,7 +21,10 @@ from plinius import wire
 from plinius.darknet import parse
 from plinius.darknet.training import Training
 from plinius.dataset import batch_indices
+from plinius.enclave.main import _as_notices
 from plinius.inspection import describe
+from plinius.mirror import RollbackWarning
+from plinius.wire import Notice
 from scanning import WINDOW_BYTES, Needles, found, in_memory, of_key
 
 
@@ -163,3 +167,12 @@ def test_a_process_that_leaves_no_traces_is_not_dumpable() -> None:
     for hardening, dumpable in (("", "1"), ("process.leave_no_traces(); ", "0")):
         command = [sys.executable, "-I", "-c", program.format(hardening)]
         assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == dumpable
+
+
+def test_the_text_of_a_warning_that_is_not_ours_is_not_told() -> None:
+    told: list[Notice] = []
+    show = _as_notices(SimpleNamespace(send=told.append))  # type: ignore[arg-type]
+    show(UserWarning("a secret"), UserWarning, "/lib/other.py", 7)
+    show(RollbackWarning("no anchor"), RollbackWarning, "/lib/ours.py", 1)
+    show(DeprecationWarning("old"), DeprecationWarning, "/lib/other.py", 8)
+    assert told == [Notice("UserWarning in other.py, line 7"), Notice("no anchor")]

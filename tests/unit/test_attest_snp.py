@@ -153,7 +153,11 @@ def test_a_revocation_list_must_be_signed_by_the_ark_and_current() -> None:
     made = Made()
     crl = bytearray(made.revocations(99))
     crl[-1] ^= 1
-    for wrong, text in ((bytes(crl), "not signed by the ARK"), (b"no list", "cannot be read")):
+    for wrong, text in (
+        (bytes(crl), "not signed by the ARK"),
+        (made.revocations(99, issuer="ask"), "not signed by the ARK"),
+        (b"no list", "cannot be read"),
+    ):
         with pytest.raises(EvidenceError, match=text):
             snp.verify(packed(made.evidence()), AT, roots={made.root}, revocations=wrong)
     old = replace(made, last=AT - SECOND).revocations(99)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from brokers import POLICY, Desk, DirectAnchor, Enclave, head, job_manifest, policy, sign
+from plinius.attest.claims import Claims
 from plinius.attest.manifest import digest, parse
 from plinius.attest.session import Confirm, Denied, Done
 from plinius.errors import EvidenceError
+from plinius.owner import verifiers
 from plinius.owner.broker import Broker, Job
 from plinius.owner.policy import Freshness
+from plinius.owner.store import RELEASED, Asked, SessionRecord
 from plinius.owner.verifiers import Endorsements
 from plinius.wire import Challenge, KeyRelease, Manifest, ManifestRequest, Refusal, Sealed
 
@@ -64,7 +69,7 @@ def test_the_next_enclave_learns_the_head(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "new", [head(1), head(2, 1, b"x" * 32), head(3, 1)], ids=["older", "another of this version", "older epoch"]
+    "new", [head(1, 2), head(2, 2, b"x" * 32), head(3, 1)], ids=["older", "another of this version", "older epoch"]
 )
 @pytest.mark.parametrize("going_back", [False, True])
 def test_a_head_does_not_go_back(desk: Desk, new: Any, going_back: bool) -> None:
@@ -82,6 +87,13 @@ def test_a_head_goes_back_where_the_owner_wants_it_and_that_is_noted(desk: Desk)
     assert error_of(enclave.advance(head(5), head(4))) == "RollbackError", "not by itself"
     assert enclave.advance(head(5), back, going_back=True) == Done()
     assert desk.events()[-1] == "went back"
+
+
+def test_starting_anew_is_going_back_though_no_version_is_lower(desk: Desk) -> None:
+    enclave = Enclave(desk).confirmed()
+    enclave.advance(None, head(2))
+    assert error_of(enclave.advance(head(2), head(2, 2), going_back=True)) == "PolicyError"
+    assert enclave.advance(head(2), head(2, 2)) == Done()
 
 
 def test_without_an_anchor_nothing_is_anchored(desk: Desk) -> None:
@@ -107,6 +119,59 @@ def test_an_enclave_that_never_confirmed_cannot_anchor(desk: Desk) -> None:
     enclave = Enclave(desk)
     enclave.released()
     assert error_of(enclave.advance(None, head(1))) == "EvidenceError"
+
+
+def test_a_message_that_counts_from_nothing_is_refused(desk: Desk) -> None:
+    enclave = Enclave(desk)
+    enclave.released()
+    assert error_of(desk.broker.answer(Sealed(enclave.challenge.session, 0, b"box"))) == "EvidenceError"
+
+
+def test_bad_evidence_beside_good_evidence_takes_nothing_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They came at the same time: the key is released while the bad one is appraised."""
+    enclave = Enclave(desk)
+    enclave.challenged()
+
+    def verify(*_: object) -> Claims:
+        monkeypatch.undo()
+        assert isinstance(enclave.present(enclave.evidence()), KeyRelease)
+        raise EvidenceError("bad")
+
+    monkeypatch.setattr(verifiers, "verify", verify)
+    assert error_of(desk.broker.answer(enclave.evidence())) == "EvidenceError"
+    assert desk.events() == ["released", "refused"]
+    assert enclave.ask(Confirm()) == Done()
+
+
+def test_only_a_new_life_ends_the_other_sessions(desk: Desk) -> None:
+    first, second = Enclave(desk).confirmed(), Enclave(desk).confirmed()
+    assert first.advance(None, head(1)) == Done()
+    assert first.advance(head(1), head(2)) == Done()
+    assert second.advance(head(2), head(2, 2)) == Done(), "it has taken over what the first one saved last"
+    assert error_of(first.advance(head(2), head(3))) == "RollbackError"
+
+
+def test_a_session_that_has_ended_is_told_so_however_long_ago(desk: Desk) -> None:
+    first = Enclave(desk).confirmed()
+    first.advance(None, head(1))
+    Enclave(desk).confirmed().advance(head(1), head(1, 2))
+    desk.now_ns += 3600_000_000_000
+    Enclave(desk).challenged()
+    assert error_of(first.advance(head(1), head(2))) == "RollbackError"
+
+
+def test_what_another_thread_may_yet_take_back_is_not_read(desk: Desk) -> None:
+    record = SessionRecord(b"s" * 16, b"j" * 16, RELEASED, 0, Asked("simulated", b"", b"", b"", ""))
+    found: list[SessionRecord | None] = []
+    thread = threading.Thread(target=lambda: found.append(desk.store.session(record.name)))
+    with suppress(ZeroDivisionError), desk.store.transaction():
+        desk.store.put(record)
+        thread.start()
+        thread.join(0.3)
+        assert not found
+        raise ZeroDivisionError
+    thread.join()
+    assert found == [None]
 
 
 class TestAfterAKill:
@@ -262,3 +327,16 @@ def test_two_jobs_have_each_its_own_key_policy_and_head(desk: Desk, tmp_path: Pa
     assert error_of(two.advance(None, head(1))) == "PolicyError"
     assert [desk.store.head(job.manifest.job_id) for job in (desk.job, other.job)] == [head(1), None]
     assert {entry.job for entry in desk.store.audit()} == {"job", "other"}
+
+
+def test_a_new_life_of_one_job_ends_no_session_of_another(desk: Desk, tmp_path: Path) -> None:
+    other = Desk(tmp_path / "unused.sqlite", identity=desk.identity)
+    content = sign(desk.identity, job_manifest(desk.identity, job="other", job_id=b"o" * 16))
+    other.job = Job(parse(content), content, digest(content), policy(POLICY), other.key, Endorsements())
+    both = Broker(desk.identity, {"job": desk.job, "other": other.job}, desk.store, lambda: desk.now_ns)
+    desk.broker = other.broker = both
+    one, two = Enclave(desk).confirmed(), Enclave(other).confirmed()
+    for enclave in (one, two):
+        assert enclave.advance(None, head(1)) == Done()
+        assert enclave.advance(head(1), head(1, 2)) == Done()
+    assert one.advance(head(1, 2), head(2, 2)) == Done()

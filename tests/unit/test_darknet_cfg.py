@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plinius.darknet.cfg import MAX_FILE_BYTES, Config, parse
+from plinius.darknet.cfg import MAX_FILE_BYTES, MAX_SECTIONS, Config, parse
 from plinius.darknet.net import Net, Policy
 from plinius.darknet.sections import (
     Activation,
@@ -28,6 +28,7 @@ from plinius.darknet.sections import (
     Upsample,
 )
 from plinius.darknet.shapes import Shape
+from plinius.darknet.values import INT_MAX
 from plinius.errors import ConfigError
 
 CFGS = sorted((Path(__file__).parent / "cfg").glob("*.cfg"))
@@ -244,6 +245,27 @@ def test_files_refused(text: bytes, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, "a.cfg")
     assert words in str(caught.value)
+
+
+def test_the_largest_file_and_the_most_layers_are_read() -> None:
+    head = (NET + "[avgpool]\n" * MAX_SECTIONS).encode() + b"#"
+    config = parse(head.ljust(MAX_FILE_BYTES, b"#"), "a.cfg")
+    assert len(config.sections) == MAX_SECTIONS
+    with pytest.raises(ConfigError, match="more than 4096 layers"):
+        parse(head.replace(b"#", b"[avgpool]"), "a.cfg")
+
+
+def test_as_many_parameters_as_darknet_can_count_are_read() -> None:
+    body = "[net]\nheight=1\nwidth=1\nchannels={}\n[connected]\noutput=1\n"
+    assert parse(body.format(INT_MAX - 1).encode(), "a.cfg").parameters == INT_MAX
+    with pytest.raises(ConfigError, match="more than 2147483647 numbers"):
+        parse(body.format(INT_MAX).encode(), "a.cfg")
+
+
+def test_a_softmax_without_loss_may_have_another_number_of_outputs() -> None:
+    assert read("[softmax]\nnoloss=1\n[connected]\noutput=3").outputs == 3
+    with pytest.raises(ConfigError, match="128 outputs, but the network has 3: add noloss=1"):
+        read("[softmax]\n[connected]\noutput=3")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from plinius.darknet import Network, accumulate_gradients, make_optimizer, parse, set_rate  # noqa: E402
+from plinius.darknet.training import Training  # noqa: E402
 from plinius.errors import ConfigError  # noqa: E402
 
 NET = b"[net]\nheight=3\nwidth=3\nchannels=1\nbatch=4\nmomentum=.8\ndecay=.1\nsubdivisions=%d\n"
@@ -70,3 +72,16 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
     images, labels = batch()
     with pytest.raises(ConfigError, match="subdivisions = 2 does not divide a batch of 3"):
         accumulate_gradients(network(BODY + b"[softmax]", subdivisions=2), images[:3], labels[:3])
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [3, 0], [-1, 0], [0, 255]])
+def test_a_label_that_is_no_class_is_refused_before_anything_is_trained(labels: list[int]) -> None:
+    """And not named: the host reads the message, and the labels are the data's."""
+    text = b"[net]\nheight=2\nwidth=2\nchannels=1\nbatch=2\n[connected]\noutput=3\nactivation=linear\n[softmax]\n"
+    training = Training.start(parse(text, "a.cfg"), 1)
+    before = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
+    images = np.ones((2, 1, 2, 2), np.float32)
+    with pytest.raises(ConfigError, match=r"labels that are no class of this network, which has 3 outputs$"):
+        training.step(0, images, np.array(labels))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in training.network.state_dict().items())
+    training.step(0, images, np.array([0, 2]))

@@ -31,6 +31,8 @@ def schedule(keys: str) -> Schedule:
         ("policy=sigmoid\ngamma=100\nstep=1", 1000, 0.0),
         ("policy=constant\nburn_in=10\npower=2", 5, 0.125),
         ("policy=constant\nburn_in=10\npower=2", 10, 0.5),
+        ("policy=exp\ngamma=.5\nburn_in=2", 1, 0.03125),
+        ("policy=exp\ngamma=.5\nburn_in=2", 2, 0.125),
     ],
 )
 def test_rate(keys: str, iteration: int, rate: float) -> None:

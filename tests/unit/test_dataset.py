@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from plinius import Key, Pool, SealedDataset, batch_indices, seal_dataset
+from plinius.dataset import HEADER_BYTES, Header
 from plinius.errors import ConfigError, IntegrityError, PoolFull
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"]
@@ -86,6 +88,9 @@ def test_a_batch_is_in_the_order_that_was_asked_for(sealed: Path, folder: Path, 
         for outside in (20, -21):
             with pytest.raises(IndexError, match="there is no record"):
                 data[outside]
+        for outside in (20, -1):
+            with pytest.raises(IndexError, match="there is no record"):
+                data.batch([0, outside])
 
 
 @pytest.mark.parametrize("indices", [[True, False], [1.7], ["1"], [None]])
@@ -216,6 +221,15 @@ def test_a_file_is_never_overwritten_and_none_is_left_in_parts(sealed: Path, fol
         seal_dataset(*arrays(), key, folder / "cut.sealed", progress=stop)
     assert sealed.read_bytes() == before
     assert os.listdir(folder) == ["data.sealed"]  # noqa: PTH208
+
+
+def test_a_header_of_more_records_than_one_key_seals_is_refused(sealed: Path) -> None:
+    header = Header.parse(sealed.read_bytes()[:HEADER_BYTES], "data")
+    most = replace(header, count=(1 << 32) - 1)
+    assert Header.parse(most.encode(), "data") == most
+    for count in (0, 1 << 32):
+        with pytest.raises(ConfigError, match=f"not {count}"):
+            Header.parse(replace(header, count=count).encode(), "data")
 
 
 def test_arrays_that_do_not_fit_are_refused(folder: Path, key: Key) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
+from plinius import files
 from plinius.errors import ConfigError
-from plinius.files import harmless, new_file
+from plinius.files import harmless, new_file, read_private, read_small
 from plinius.host.files import opened
 
 
@@ -47,6 +49,37 @@ def test_a_file_that_appears_meanwhile_is_kept(folder: Path) -> None:
     assert (folder / "new").read_bytes() == b"theirs"
 
 
+def test_a_file_of_the_longest_length_is_read_and_no_longer_one(folder: Path) -> None:
+    path = folder / "small"
+    path.write_bytes(b"x" * 100)
+    assert read_small(str(path), 100, "the cfg") == b"x" * 100
+    with pytest.raises(ConfigError, match="the cfg is too long: at most 99 bytes"):
+        read_small(str(path), 99, "the cfg")
+
+
+def test_a_file_of_secrets_that_is_cut_by_the_limit_is_refused(folder: Path) -> None:
+    path = folder / "key"
+    path.write_bytes(b"x" * 100)
+    path.chmod(0o600)
+    assert read_private(str(path), "key file", 101) == b"x" * 100
+    with pytest.raises(ConfigError, match="this is no key file: it is too long"):
+        read_private(str(path), "key file", 100)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o601])
+def test_a_file_of_secrets_that_others_may_use_is_refused_and_wiped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    path = folder / "key"
+    path.write_bytes(b"x" * 100)
+    path.chmod(mode)
+    wiped: list[bytearray] = []
+    monkeypatch.setattr(files, "wipe", wiped.append)
+    with pytest.raises(ConfigError, match="others may read this key file"):
+        read_private(str(path), "key file", 101)
+    assert [content[:100] for content in wiped] == [b"x" * 100]
+
+
 def test_text_commands_no_terminal() -> None:
     assert harmless("a\x1b]0;owned\x07\x1b[2J\nb") == "a\\x1b]0;owned\\x07\\x1b[2J b"
 
@@ -72,3 +105,12 @@ def test_a_pool_that_was_moved_into_place_stays(inputs: tuple[str, str, str]) ->
     with opened(*inputs, create_pool=True):
         backup.rename(inputs[0])
     assert Path(inputs[0]).read_bytes() == b"a good pool"
+
+
+def test_a_pool_that_its_host_removes_while_it_is_opened_is_not_used(
+    inputs: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(inputs[0]).write_bytes(b"")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: Path(inputs[0]).unlink())
+    with pytest.raises(ConfigError, match="removed while it was opened"), opened(*inputs, create_pool=True):
+        pass

@@ -372,7 +372,31 @@ def test_an_interrupt_between_the_commit_and_its_return_loses_nothing(
     assert training.mirror.latest_step() == 3
 
 
-@pytest.mark.parametrize("step", [1 << 70, -1, 1.5, "1"])
+def test_a_save_whose_commit_failed_can_be_made_again(path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is in the pool, so it is not taken for one that was interrupted behind its commit."""
+
+    class Failing:
+        def __init__(self, *arguments: Any) -> None:
+            self._writing = _core.Writing(*arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._writing, name)
+
+        def commit(self, *_: Any) -> None:
+            raise KeyboardInterrupt
+
+    training = Training(path, key)
+    training.mirror.save(1)
+    with monkeypatch.context() as patched:
+        patched.setattr("plinius.mirror.saving._core", SimpleNamespace(Writing=Failing))
+        with pytest.raises(KeyboardInterrupt):
+            training.mirror.save(2)
+    assert training.mirror.latest_step() == 1
+    assert training.mirror.save(2)
+    assert training.mirror.restore() == 2
+
+
+@pytest.mark.parametrize("step", [1 << 70, 1 << 63, -1, 1.5, "1"])
 def test_a_step_is_a_whole_number_in_range(path: Path, key: Key, step: Any) -> None:
     with pytest.raises(ConfigError, match="step"):
         Training(path, key).mirror.save(step)

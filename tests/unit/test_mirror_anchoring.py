@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from plinius.errors import ConfigError, IntegrityError, PliniusError, PolicyError, RollbackError
-from plinius.mirror import Mirror, RollbackWarning
+from plinius.mirror import Mirror, RollbackWarning, tracking
 from plinius.mirror.manifest import AnchoredHead
 from plinius.pool import Pool
 from plinius.seal import Key
@@ -43,10 +43,18 @@ class Memory:
             raise PolicyError("the owner lets no job go back", field="going_back")
         if self.remembered not in (expected, new):
             raise RollbackError("another copy of the job was here")
+        if self.remembered is not None and not going_back and not _is_forward(self.remembered, new):
+            raise RollbackError("an anchor never goes back by itself")
         self.remembered = new
         self.advances.append(new)
         if self.die == "after":
             raise Killed
+
+
+def _is_forward(old: AnchoredHead, new: AnchoredHead) -> bool:
+    """What a broker asks for."""
+    same = (old.version, old.digest) == (new.version, new.digest)
+    return (same or new.version > old.version) and new.epoch >= old.epoch
 
 
 @pytest.fixture
@@ -184,6 +192,35 @@ def test_another_copy_is_fenced_off(path: Path, key: Key, anchor: Memory) -> Non
         Life(path, key, anchor)
 
 
+def test_what_a_copy_saved_after_another_had_taken_over_is_refused(path: Path, key: Key, anchor: Memory) -> None:
+    """Also when it is only one generation ahead: it names the head that the anchor had before."""
+    first = Life(path, key, anchor)
+    first.train(2)
+    copy = Path(shutil.copy(path, path.with_suffix(".copy")))
+    second = Life(copy, key, anchor)
+    with pytest.raises(RollbackError, match="another copy"):
+        first.train(3)
+    first.end()
+    with pytest.raises(RollbackError, match="another copy of the job has gone on"):
+        Life(path, key, anchor)
+    second.train(3)
+    second.end()
+
+
+def test_each_life_is_fenced_off_by_the_next_also_one_that_has_saved_nothing(
+    path: Path, key: Key, anchor: Memory
+) -> None:
+    lived(path, key, anchor, 1)
+    first = Life(path, key, anchor)
+    second = Life(Path(shutil.copy(path, path.with_suffix(".copy"))), key, anchor)
+    assert [it.epoch for it in anchor.advances] == [1, 2, 3]
+    with pytest.raises(RollbackError, match="another copy"):
+        first.train(2)
+    second.train(2)
+    first.end()
+    second.end()
+
+
 def test_two_copies_that_begin_together_are_one(path: Path, key: Key, anchor: Memory) -> None:
     first, second = Life(path, key, anchor), Life(path.with_suffix(".copy"), key, anchor)
     first.train(1)
@@ -223,14 +260,16 @@ def test_a_job_that_went_back_goes_on_from_there(path: Path, key: Key, die: str)
         with pytest.raises(Killed):
             Life(path, key, anchor, back_to=3, keep=3)
         anchor.die = ""
+        anchor.may_go_back = False  # it has gone back already: that is not asked again
         life = Life(path, key, anchor, keep=3)
     else:
         life = Life(path, key, anchor, back_to=3, keep=3)
+    assert anchor.remembered is not None
+    assert anchor.remembered.version == 5, "versions only grow"
     assert life.step == 3
     assert (life.weights == 3).all()
     life.train(4)
     life.end()
-    assert anchor.remembered is not None
     assert anchor.remembered.version == 6
     anchor.may_go_back = False
     assert Life(path, key, anchor, keep=3).step == 4
@@ -358,6 +397,20 @@ def test_a_refused_restore_is_no_permission_to_save(path: Path, key: Key, anchor
     assert len(anchor.advances) == 1
 
 
+def test_a_restore_whose_new_life_the_anchor_does_not_confirm_changes_nothing(
+    path: Path, key: Key, anchor: Memory
+) -> None:
+    """Another copy of the job may have begun one since the anchor was asked: the state is not touched before."""
+    lived(path, key, anchor, 2)
+    weights = np.full(8, 7.0)
+    with Pool(path) as pool:
+        mirror = Mirror(pool, key, name="m", anchor=anchor, weights=weights)
+        anchor.die = "before"
+        with pytest.raises(Killed):
+            mirror.restore()
+    assert (weights == 7).all()
+
+
 def test_the_last_step_is_anchored_whatever_the_bound(path: Path, key: Key) -> None:
     anchor = Memory(every=100)
     life = Life(path, key, anchor)
@@ -379,6 +432,37 @@ def test_what_cannot_be_anchored_is_not_called_durable_and_is_tried_again(path: 
     life.mirror.save(3)
     assert life.mirror.latest_step() == 3
     assert [it.version for it in anchor.advances] == [1, 2, 3], "none is left out: a kill may follow"
+    life.end()
+
+
+def test_a_first_generation_that_could_not_be_anchored_is_before_the_second(
+    path: Path, key: Key, anchor: Memory
+) -> None:
+    life = Life(path, key, anchor)
+    anchor.die = "before"
+    with pytest.raises(Killed):
+        life.train(1)
+    anchor.die = ""
+    life.mirror.save(2)
+    assert [it.version for it in anchor.advances] == [1, 2]
+    life.end()
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_a_save_that_was_interrupted_behind_its_commit_is_anchored_when_it_is_made_again(
+    path: Path, key: Key, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    anchor = Memory(every)
+    life = Life(path, key, anchor)
+    life.train(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.Tracker, "learn", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            life.mirror.save(2, force=True)
+    assert [it.version for it in anchor.advances] == [1]
+    assert life.mirror.save(2, force=True)
+    assert [it.version for it in anchor.advances] == [1, 2], "it was to be anchored at once"
+    assert life.mirror.latest_step() == 2
     life.end()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 from plinius import Key, Mirror, Pool, _core
-from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolError, PoolFull
+from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolCorrupt, PoolError, PoolFull
 from plinius.mirror import ciphertext, farend
 from plinius.mirror.drained import Drained
 from plinius.mirror.drainer import Drainer
@@ -186,6 +187,22 @@ def test_an_older_pool_does_not_push_out_what_is_newer(path: Path, key: Key, url
     assert drained(path, url).step == 4
 
 
+def test_an_earlier_step_of_the_same_version_does_not_push_out_what_is_there(path: Path, key: Key, url: str) -> None:
+    trained(path, key, 2)
+    old = path.read_bytes()
+    training = Training(path, key)
+    training.restore()
+    training.mirror.save(5)
+    training.close()
+    drained(path, url)
+    path.write_bytes(old)
+    train_on(path, key, 3, 3)
+    with pytest.raises(
+        PoolError, match=r"a newer generation \(version 3, step 5\) than the pool's \(version 3, step 3\)"
+    ):
+        drained(path, url)
+
+
 def test_another_job_does_not_push_out_what_is_there(path: Path, key: Key, folder: Path, url: str) -> None:
     saved = trained(path, key, 2)
     drained(path, url)
@@ -283,6 +300,15 @@ def test_a_pool_without_room_is_as_it_was(path: Path, key: Key, folder: Path, tm
         assert pool.verify() == []
 
 
+@pytest.mark.parametrize("job_id", [b"", bytes(15), bytes(17)])
+def test_a_head_whose_job_has_no_file_name_is_not_drained(path: Path, key: Key, tmp_path: Path, job_id: bytes) -> None:
+    trained(path, key, 1)
+    rewrite_head(path, lambda head: head.__setitem__(1, job_id))
+    with Pool(path) as pool, pytest.raises(PoolCorrupt, match="the head of a mirror is damaged"):
+        drain(pool, NAME, tmp_path / "far")
+    assert not (tmp_path / "far").exists()
+
+
 def test_only_the_newest_generation_is_drained(path: Path, key: Key, folder: Path, tmp_path: Path) -> None:
     saved = trained(path, key, 1)
     count = len(entry_of(path)[1])
@@ -314,6 +340,17 @@ def test_a_url_that_cannot_be_used(url: str) -> None:
 
 def test_a_password_in_a_url_is_not_shown() -> None:
     assert farend.far_end("memory://user:secret@host/x").name == "memory://host/x"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, int]] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append({it.name: it.stat().st_size for it in tmp_path.iterdir()}))
+    with farend.far_end(tmp_path).create("a") as file:
+        file.write(b"x" * 10)
+    assert [list(found.values()) for found in seen] == [[10], [10]]
+    assert ["a" in found for found in seen] == [False, True]
 
 
 def test_a_place_that_is_a_file(path: Path, key: Key, tmp_path: Path) -> None:
@@ -492,6 +529,39 @@ def test_an_error_is_raised_where_somebody_sees_it_and_the_next_offer_stands(
         training.drainer.close()
     with pytest.raises(PliniusError, match="this drainer is closed"):
         training.drainer.offer()
+    training.close()
+
+
+def test_a_forked_child_waits_for_no_drain(training: PinningTraining, slow: SlowFolder) -> None:
+    training.save(1)
+    assert slow.begun.acquire(timeout=10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends it where it waits
+        try:
+            training.drainer.wait()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    slow.through.release()
+    training.drainer.close()
+    training.close()
+
+
+def test_a_drain_that_got_no_thread_is_waited_for_by_nobody_and_made_up_for_by_the_next_offer(
+    training: PinningTraining, slow: SlowFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            training.save(1)
+    slow.through.release()
+    training.drainer.offer()
+    training.drainer.wait()
+    assert training.drainer.drained is not None
+    assert training.drainer.drained.step == 1
+    training.drainer.close()
     training.close()
 
 

@@ -298,6 +298,25 @@ def test_what_an_optimizer_owns_no_more_is_looked_at_again(path: Path, key: Key)
         assert 1000 not in found[-1]
 
 
+def test_what_an_optimizer_owned_for_a_while_is_not_taken_for_what_it_was_before(path: Path, key: Key) -> None:
+    model = torch.nn.Linear(300, 250)
+    optimizer = torch.optim.SGD([model.weight])
+    then = model.bias.detach().clone()
+    with Pool(path) as pool, mirror_of(pool, key, model=model, optimizer=optimizer) as mirror:
+        mirror.save(1)
+        mirror.save(2)
+        optimizer.param_groups[0]["params"] = [model.weight, model.bias]
+        with torch.no_grad():
+            model.bias += 1
+        mirror.save(3)
+        optimizer.param_groups[0]["params"] = [model.weight]
+        with torch.no_grad():
+            model.bias.copy_(then)
+        mirror.save(4)
+        assert mirror.restore() == 4
+        assert torch.equal(model.bias, then)
+
+
 def test_frozen_arrays_are_not_looked_at_and_one_that_changes_is_an_error_in_the_end(
     path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,6 +411,13 @@ def test_an_interrupt_while_a_failed_restore_is_wiped_leaves_nothing_to_save(
                 mirror.restore()
         with pytest.raises(PoolError, match="failed midway"):
             mirror.save(2)
+
+
+def test_an_empty_array_that_is_frozen_makes_no_other_empty_one_frozen(path: Path, key: Key) -> None:
+    nothing, arrays = np.zeros(0), {"a": np.ones(5)}
+    with Pool(path) as pool, mirror_of(pool, key, nothing=nothing, arrays=arrays, frozen=[nothing]) as mirror:
+        mirror.save(1)
+        arrays["a"] = np.zeros(0)
 
 
 def test_an_array_that_comes_to_lie_where_a_frozen_one_was_is_not_frozen(path: Path, key: Key) -> None:

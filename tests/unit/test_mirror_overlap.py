@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plinius import Key, Mirror, Pool, _core
+from plinius import Key, Mirror, Pool, _core, state
 from plinius.errors import ConfigError, PliniusError, PoolError, PoolFull
 from plinius.mirror import saving
-from plinius.mirror.overlap import Flight
+from plinius.mirror.overlap import Flight, set_apart
+from plinius.mirror.tracking import NOTE, Item
 
 pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
 
@@ -189,6 +190,21 @@ def test_an_error_is_raised_once_and_the_next_save_is_as_any_other(pool: Pool, k
     assert job.mirror.latest_step() == 2
 
 
+def test_a_save_that_failed_holds_no_step_up(pool: Pool, key: Key, held: Held) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    clip_weights(job)
+    stepped = threading.Event()
+    thread = threading.Thread(target=lambda: (job.optimizer.step(), stepped.set()), daemon=True)
+    thread.start()
+    held.go_on.set()
+    with pytest.raises(ConfigError):
+        job.mirror.wait()
+    assert stepped.wait(20)
+
+
 def test_other_arrays_may_be_written_at_once(pool: Pool, key: Key, held: Held) -> None:
     plain, loose = np.zeros(300_000), torch.zeros(10)
     job = Job(pool, key, plain=plain, loose=[loose])
@@ -202,6 +218,23 @@ def test_other_arrays_may_be_written_at_once(pool: Pool, key: Key, held: Held) -
     job.mirror.restore()
     assert not plain.any()
     assert not loose.any()
+
+
+def test_what_begins_where_an_optimizers_array_does_and_is_longer_may_be_written_at_once(
+    pool: Pool, key: Key, held: Held
+) -> None:
+    memory = torch.zeros(1000)
+    model = torch.nn.Linear(10, 1, bias=False)
+    model.weight = torch.nn.Parameter(memory[:10].view(1, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mirror = Mirror(pool, key, name="net", model=model, optimizer=optimizer, loose=[memory])
+    mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    memory[500] = 1
+    held.go_on.set()
+    mirror.wait()
+    mirror.restore()
+    assert not memory.any()
 
 
 def test_an_optimizer_that_runs_no_hooks_is_copied(pool: Pool, key: Key, held: Held) -> None:
@@ -244,6 +277,37 @@ def test_an_optimizer_in_the_place_of_another_is_waited_for_and_the_other_no_lon
     optimizers["one"].step()
     mirror.wait()
     assert mirror.latest_step() == 3
+
+
+def test_an_optimizer_whose_arrays_are_all_copied_is_held_up_by_nothing(pool: Pool, key: Key, held: Held) -> None:
+    model = torch.nn.Linear(4, 4, bias=False)
+    model.weight = torch.nn.Parameter(torch.ones(4, 8)[:, ::2])  # it is not dense, so every capture copies it
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mirror = Mirror(pool, key, name="net", model=model, optimizer=optimizer)
+    model(torch.ones(4)).sum().backward()
+    mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    stepped = threading.Event()
+    thread = threading.Thread(target=lambda: (optimizer.step(), stepped.set()))
+    thread.start()
+    assert stepped.wait(20)
+    held.go_on.set()
+    thread.join()
+    assert (model.weight != 1).all()
+    mirror.restore()
+    assert (model.weight == 1).all()
+
+
+def test_what_is_a_copy_already_is_not_copied_again() -> None:
+    """A GPU may still be filling it; and what is copied is looked at as it was to be."""
+    copied, live, empty = state.capture({"state": [np.ones(5), np.ones(7), np.ones(0)]}).buffers
+    items = [Item(copied, watch=NOTE), Item(live, watch=NOTE), Item(empty, watch=NOTE)]
+    apart = set_apart(items, {id(empty)}, {id(copied)}, _core.Fingerprints(), 1)
+    assert apart[0] is items[0]
+    assert apart[1].watch == NOTE
+    assert apart[1].buffer.spec == live.spec
+    assert not np.shares_memory(apart[1].buffer.memory, live.memory)
+    assert apart[2] == Item(empty), "no bytes have no fingerprints"
 
 
 def test_one_save_is_in_flight(pool: Pool, key: Key, held: Held) -> None:
@@ -311,6 +375,26 @@ def test_a_save_whose_start_is_interrupted_is_waited_for_like_any_other(
     assert job.mirror.latest_step() == 2, "the first one came later"
 
 
+def test_a_save_is_waited_for_again_when_the_waiting_was_interrupted(
+    pool: Pool, key: Key, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(pool, key)
+    job.step()
+    job.mirror.save(1, wait=False)
+    assert held.reached.wait(60)
+    with monkeypatch.context() as patched:
+
+        def land(_: Flight) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(Flight, "land", land)
+        with pytest.raises(KeyboardInterrupt):
+            job.mirror.wait()
+    threading.Timer(0.3, held.go_on.set).start()
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 1
+
+
 def test_a_save_that_never_got_a_thread_holds_nobody_up(pool: Pool, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(pool, key)
     job.step()
@@ -322,6 +406,17 @@ def test_a_save_that_never_got_a_thread_holds_nobody_up(pool: Pool, key: Key, mo
     job.step()
     job.mirror.save(2)
     assert job.mirror.latest_step() == 2
+
+
+def test_a_thread_that_comes_after_somebody_found_none_saves_nothing() -> None:
+    """An interrupt may come when the system has a thread already, and Python does not know it yet."""
+    saved: list[str] = []
+    flight = Flight(lambda _: saved.append("all"))
+    flight.land()
+    assert flight.has_ended
+    flight.start()
+    flight._thread.join()
+    assert not saved
 
 
 def test_who_runs_a_transaction_is_refused_and_does_not_wait_for_ever(pool: Pool, key: Key, held: Held) -> None:

@@ -59,6 +59,14 @@ def test_a_tree_with_another_part_is_refused_or_read(data: st.DataObject) -> Non
         plan_restore(STATE, dumps(tree), MIRRORED.specs)
 
 
+@pytest.mark.parametrize("name", ["opt", "lr", "rng"])
+def test_a_value_that_only_a_load_would_read_is_refused_before_it(name: str) -> None:
+    tree: Any = loads(MIRRORED.tree)
+    tree[1][name][2] = ["no such tag", 1]
+    with pytest.raises(IntegrityError, match="malformed"):
+        plan_restore(STATE, dumps(tree), MIRRORED.specs)
+
+
 @pytest.mark.parametrize("tag", ["state 2", "state 4"])
 def test_another_format_is_named_and_is_no_damage(tag: str) -> None:
     tree = loads(MIRRORED.tree)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from plinius import Key, Mirror, Pool
+from plinius import Key, Mirror, Pool, state
 from plinius.frameworks.torch_devices import DeviceCopies, fetched
+from plinius.state import NoCopies
 
 pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
 
@@ -104,6 +106,37 @@ def test_host_memory_is_used_again_and_given_back() -> None:
         pass
     with copies.collecting():
         assert copies.fetch(tensor, "a") is not first
+
+
+class Started(NoCopies):
+    """Notes which tensors may be copied last, because a held step alone writes them."""
+
+    def __init__(self) -> None:
+        self.last: list[int] = []
+
+    def start(self, owned: Collection[Hashable]) -> None:
+        self.last.append(len(owned))
+
+
+@pytest.mark.parametrize(("runs_hooks", "last"), [(True, [1, 1]), (False, [1, 0])])
+def test_what_an_optimizer_owns_whose_step_cannot_be_held_is_copied_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, runs_hooks: bool, last: list[int]
+) -> None:
+    class Wrapped(torch.optim.SGD):
+        pass
+
+    model = torch.nn.Linear(4, 4, bias=False)
+    optimizer = Wrapped(model.parameters(), lr=0.1)
+    if not runs_hooks:
+        Wrapped.step = lambda self, closure=None: None  # type: ignore[method-assign]
+    started = Started()
+    monkeypatch.setattr(state, "device_copies", lambda: started)
+    with Pool(folder / "job.pool") as pool:
+        mirror = Mirror(pool, Key.generate(), name="net", model=model, optimizer=optimizer)
+        mirror.save(1)
+        mirror.save(2, wait=False)
+        mirror.close()
+    assert started.last == last
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

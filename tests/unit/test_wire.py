@@ -170,6 +170,18 @@ def test_a_message_that_is_too_long_is_not_sent(ends: tuple[wire.Channel, socket
         other.recv(1)
 
 
+def test_the_longest_message_that_may_be_sent_arrives(ends: tuple[wire.Channel, socket.socket]) -> None:
+    channel, other = ends
+    text = "x" * 100_000
+    text += "x" * (wire.MAX_FRAME_BYTES - len(msgspec.msgpack.encode(wire.Notice(text))))
+    sender = threading.Thread(target=wire.Channel(other).send, args=(wire.Notice(text),))
+    sender.start()
+    assert channel.receive(wire.FromEnclave) == wire.Notice(text)
+    sender.join()
+    with pytest.raises(EnclaveError, match="too long"):
+        channel.send(wire.Notice(text + "x"))
+
+
 @given(st.binary(max_size=200), st.sampled_from(UNIONS))
 def test_any_bytes_are_a_message_or_refused(body: bytes, union: Any) -> None:
     with suppress(EnclaveError):
