@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from plinius.files import harmless
+from plinius.streams import complain, say, tell
 
 _Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
 _Count = Annotated[int, Parameter(validator=Number(gte=1, lt=1 << 40))]
@@ -73,7 +73,7 @@ def manifest(
     )
     with new_file(output, 0o644) as file:
         file.write(made)
-    _say(f"wrote {output}")
+    say(f"wrote {output}")
 
 
 def broker(*, jobs: str, identity: str, state: str, listen: str = "127.0.0.1") -> None:
@@ -97,7 +97,7 @@ def broker(*, jobs: str, identity: str, state: str, listen: str = "127.0.0.1") -
 
     process.leave_no_traces()
     owner = Identity.load(identity)
-    serve_broker(owner, load_jobs(jobs, owner), Endpoint.parse(listen), state, _say)
+    serve_broker(owner, load_jobs(jobs, owner), Endpoint.parse(listen), state, say)
 
 
 def audit(*, state: str, json: _Json = False) -> None:
@@ -114,9 +114,9 @@ def audit(*, state: str, json: _Json = False) -> None:
 
     for entry in open_store(state, create=False).audit():
         if json:
-            _say(json_module.dumps(entry.facts()))
+            say(json_module.dumps(entry.facts()))
         else:
-            _say(harmless(entry.line()))
+            tell(entry.line())
 
 
 def host(
@@ -162,12 +162,7 @@ def host(
         json=json,
     )
     if result.exit_code:
-        sys.stderr.write(f"plinius: {harmless(result.words(pool))}\n")
+        complain(result.words(pool))
         sys.exit(result.exit_code)
     if not json:
-        _say(harmless(result.words(pool)))
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        tell(result.words(pool))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
+
+from plinius.streams import answer
 
 Name = Annotated[str, Parameter(help="Which mirror of the pool.")]
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
@@ -30,7 +30,7 @@ def move(source: str, target: str, /, *, name: Name = "training", json: Json = F
         moved = move_mirror(there, here, name)
     written = moved.newest.written
     facts = {"name": name, "step": written.step, "version": written.version, "bytes": sum(moved.lengths)}
-    _answer(json, facts, f"step {written.step} of mirror {name} is durable in {target}; {source} still has it too")
+    answer(json, facts, f"step {written.step} of mirror {name} is durable in {target}; {source} still has it too")
 
 
 def drain(pool: str, url: str, /, *, name: Name = "training", json: Json = False) -> None:
@@ -50,7 +50,7 @@ def drain(pool: str, url: str, /, *, name: Name = "training", json: Json = False
     with Pool(pool) as opened:
         drained = run(opened, name, url)
     facts = {"name": name, "step": drained.step, "version": drained.version, "file": drained.file}
-    _answer(json, facts, f"step {drained.step} of mirror {name} is at {url}: {drained.file}")
+    answer(json, facts, f"step {drained.step} of mirror {name} is at {url}: {drained.file}")
 
 
 def fetch(url: str, pool: str, /, *, name: Name = "training", json: Json = False) -> None:
@@ -72,10 +72,4 @@ def fetch(url: str, pool: str, /, *, name: Name = "training", json: Json = False
     with Pool(pool) as opened:
         drained = run(url, opened, name)
     facts = {"name": name, "step": drained.step, "version": drained.version, "pool": pool}
-    _answer(json, facts, f"step {drained.step} of mirror {name} is durable in {pool}")
-
-
-def _answer(json: bool, facts: dict[str, object], text: str) -> None:
-    from plinius.files import harmless
-
-    sys.stdout.write((json_module.dumps(facts) if json else harmless(text)) + "\n")
+    answer(json, facts, f"step {drained.step} of mirror {name} is durable in {pool}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+from plinius.streams import answer, tell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,7 +53,7 @@ def keygen(
     if signing:
         identity = Identity.generate()
         identity.save(path)
-        _say(f"wrote {path}: a signing key, its public half {identity.public.hex()}")
+        tell(f"wrote {path}: a signing key, its public half {identity.public.hex()}")
         return
     key = Key.generate(cipher)
     if passphrase:
@@ -63,7 +63,7 @@ def keygen(
     else:
         key.save(path)
     locked = ", locked with a passphrase" if passphrase else f", locked to {', '.join(recipient)}" if recipient else ""
-    _say(f"wrote {path}: {key.cipher}, key id {key.id}{locked}")
+    tell(f"wrote {path}: {key.cipher}, key id {key.id}{locked}")
 
 
 def policy(
@@ -91,7 +91,7 @@ def policy(
     text = starting_policy(tee, claims)
     with new_file(output, mode=0o644) as file:
         file.write(text.encode())
-    _say(f"wrote {output}; read it, fill in what is empty, and try it: plinius verify EVIDENCE --policy {output}")
+    tell(f"wrote {output}; read it, fill in what is empty, and try it: plinius verify EVIDENCE --policy {output}")
 
 
 def verify(
@@ -119,7 +119,7 @@ def verify(
 
     accepted = load(policy) if policy else None
     verdict = run(read(evidence, collateral, certificates), _time(at), accepted)
-    _say(json_module.dumps(facts(verdict)) if json else "\n".join(explain(verdict)))
+    answer(json, facts(verdict), *explain(verdict))
     if verdict.claims is None:
         raise EvidenceError(verdict.checks[0].text)
     require(verdict.checks)
@@ -137,9 +137,3 @@ def _time(text: str | None) -> datetime:
     except ValueError:
         raise ConfigError(f"--at: {text!r} is no time; write it as 2025-07-01T12:00:00Z") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _say(text: str) -> None:
-    from plinius.files import harmless
-
-    sys.stdout.write("\n".join(map(harmless, text.split("\n"))) + "\n")

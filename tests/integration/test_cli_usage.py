@@ -6,15 +6,17 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobs import PLINIUS, Job, contents, must
+from jobs import PLINIUS, Done, Job, contents, environment, must
 from plinius.cli import EXIT_CODES, exit_code
 from plinius.errors import PliniusError
+from plinius.inspection import describe
 
-USAGE, OPTION_OR_FILE = 2, 3
+USAGE, OPTION_OR_FILE, POOL = 2, 3, 4
 
 Refusal = Callable[..., str]
 
@@ -139,9 +141,48 @@ def test_every_error_has_an_exit_code() -> None:
     assert [exit_code(kind("what")) for kind in kinds] == [1, *EXIT_CODES.values()]
 
 
-def test_a_reader_that_is_gone_ends_it_without_a_word() -> None:
+@pytest.mark.parametrize("arguments", [["doctor"], ["--help"], ["--version"]])
+def test_a_reader_that_is_gone_ends_it_without_a_word(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([PLINIUS, "doctor"], stdout=writer, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run([PLINIUS, *arguments], stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("arguments", [["doctor"], ["--help"], ["train"]])
+def test_a_standard_output_that_is_full(job: Job, arguments: list[str]) -> None:
+    command = job.train("--steps", 1) if arguments == ["train"] else arguments
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([PLINIUS, *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"plinius: cannot write to standard output: {os.strerror(28)}\n")
+
+
+def closed(streams: str, *arguments: object) -> Done:
+    """Runs a command with some of its standard streams closed."""
+    shell = ["sh", "-c", f'exec "$0" "$@" {streams}', PLINIUS, *map(str, arguments)]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_is_closed_is_not_missed(tmp_path: Path, streams: str) -> None:
+    done = closed(streams, "doctor")
+    assert (done.code, done.err) == (0, "")
+    assert done.out or streams == ">&-"
+    assert closed(streams, "status", tmp_path / "missing").code == POOL
+
+
+def test_a_closed_stream_is_not_taken_for_a_file_of_the_job(job: Job) -> None:
+    assert closed("<&- >&- 2>&-", *job.train("--steps", 1)).code == 0
+    assert describe(str(job.pool))["mirrors"][0]["step"] == 1
+
+
+def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "cyclopts.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    command = [sys.executable, "-P", "-m", "plinius", "doctor"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(PYTHONPATH=paths), check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (130, "plinius: stopped; nothing was written\n")

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from plinius.errors import ConfigError
+from plinius.streams import say
 
 app = App(name="bench", help="Measure on this machine what the paper's figures show.")
 
@@ -72,7 +73,7 @@ def sps(
     if output is not None:
         (Path(output) / "sps.json").write_text(facts + "\n")
         plot.plot(report, str(Path(output) / "sps.png"))
-    sys.stdout.write((facts if json else explain(report)) + "\n")
+    say(facts if json else explain(report))
 
 
 @app.command
@@ -122,7 +123,7 @@ def mirror(
         (Path(output) / "mirror.json").write_text(facts + "\n")
         mirror_plot.plot_bounds(report, str(Path(output) / "mirror.png"))
         mirror_plot.plot_methods(report, str(Path(output) / "mirror-methods.png"))
-    sys.stdout.write((facts if json else explain(report)) + "\n")
+    say(facts if json else explain(report))
 
 
 @app.command
@@ -175,7 +176,7 @@ def step(
     if output is not None:
         (Path(output) / "step.json").write_text(facts + "\n")
         step_plot.plot(report, str(Path(output) / "step.png"))
-    sys.stdout.write((facts if json else explain(report)) + "\n")
+    say(facts if json else explain(report))
 
 
 @app.command(name="all")
@@ -235,8 +236,8 @@ def everything(
 
         found = Run(plan, Path(output), peers, names, again).go(show)
     for record in found:
-        sys.stdout.write(f"{record.experiment}: {record.reason or 'measured'}\n")
-    sys.stdout.write(f"the report: {Path(output) / 'index.html'}\n")
+        say(f"{record.experiment}: {record.reason or 'measured'}")
+    say(f"the report: {Path(output) / 'index.html'}")
 
 
 @app.command
@@ -285,7 +286,7 @@ def spot(
     if output is not None:
         (Path(output) / "spot.json").write_text(facts + "\n")
         spot_plot.draw(result, Path(output) / "spot.png")
-    sys.stdout.write((facts if json else spots.explain(result)) + "\n")
+    say(facts if json else spots.explain(result))
 
 
 def _prepare(output: str | None) -> None:

@@ -67,6 +67,8 @@ SIDES: Final = {
     "wire.py": (Side.TRUSTED, "parses what the host sends"),
     "host": (Side.UNTRUSTED, "starts the trusted process and carries messages; sees neither keys nor plaintext"),
     "bench": (Side.UNTRUSTED, "measures; never in a training"),
+    "streams.py": (Side.UNTRUSTED, "where the commands read and write"),
+    "__main__.py": (Side.UNTRUSTED, "starts the command"),
     "cli.py": (Side.UNTRUSTED, "the command, on the host"),
     "moving_cli.py": (Side.UNTRUSTED, "carries ciphertext, on the host"),
     "inspection.py": (Side.UNTRUSTED, "says what anybody may know of a pool"),

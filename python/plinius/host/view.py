@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
 import msgspec
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +18,7 @@ from rich.progress import (
 
 from plinius import wire
 from plinius.files import harmless
+from plinius.streams import Screen, say
 
 # Where no bar can be drawn (a log, a pipe), a line now and then.
 _LINE_EVERY_S = 10
@@ -30,8 +29,7 @@ class JsonView:
 
     def __call__(self, message: wire.Message) -> None:
         """Prints one message."""
-        sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
-        sys.stdout.flush()
+        say(msgspec.json.encode(message).decode())
 
     def __enter__(self) -> JsonView:
         return self
@@ -51,7 +49,7 @@ class TerminalView:
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
-        self._console = Console(highlight=False)
+        self._console = Screen(highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

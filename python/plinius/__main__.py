@@ -1,0 +1,21 @@
+"""The command `plinius`, from its start: Ctrl-C while it is loaded is no crash."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Loads the command line and runs it."""
+    try:
+        from plinius import cli  # noqa: PLC0415 (loading it is what Ctrl-C may meet)
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.stderr.write("plinius: stopped; nothing was written\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
