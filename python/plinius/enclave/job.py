@@ -10,7 +10,8 @@ from typing import Final
 from plinius.attest.manifest import JobManifest
 from plinius.attest.release import Grant
 from plinius.darknet.cfg import Config
-from plinius.darknet.training import MIRROR_NAME, digest
+from plinius.darknet.training import MIRROR_NAME, check_images, digest
+from plinius.dataset import Header
 from plinius.errors import ConfigError, IntegrityError
 from plinius.mirror import Facts, read_facts
 from plinius.pool import PoolFile
@@ -102,6 +103,15 @@ class Job:
             f"the data set {data_id} is not the job's, which is {self.known.get('data')}",
         )
         return replace(self, facts={**self.facts, "data": data_id})
+
+    def accept(self, header: Header) -> None:
+        """Refuses a data set, before it is loaded, that is not the job's or that the network cannot take.
+
+        Raises:
+            ConfigError: It is not, or cannot.
+        """
+        check_images(self.config, header.image_shape)
+        self.bound_to(header.id.hex())
 
     def expect(self, restored: Facts | None) -> None:
         """Refuses a state that is not that of the job which was decided: the pool is read twice in between.
