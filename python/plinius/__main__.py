@@ -10,11 +10,10 @@ def main() -> NoReturn:
     """Loads the command line and runs it."""
     try:
         from plinius import cli  # noqa: PLC0415 (loading it is what Ctrl-C may meet)
-
-        cli.main()
     except KeyboardInterrupt:
         sys.stderr.write("plinius: stopped; nothing was written\n")
         sys.exit(130)
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import sys
 from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.validators import Number
 
 from plinius import broker_cli, errors, moving_cli, owner_cli, streams
 from plinius.files import shown_name
+from plinius.limits import MAX_STEPS
+from plinius.options import Json, Keep, Restarts, Seed, Steps, Threads, from_to, not_empty
 from plinius.streams import answer, complain
 
 EXIT_CODES: dict[type[errors.PliniusError], int] = {
@@ -29,28 +30,31 @@ _OTHER_EXIT_CODE = 1
 _USAGE_EXIT_CODE = 2
 _PIPE_EXIT_CODE = 128 + signal.SIGPIPE
 
+_DURABLE = "stopped at once; what was reported durable is kept"
+_STOPPED = {
+    "train": _DURABLE,
+    "host": _DURABLE,
+    **dict.fromkeys(("export", "keygen", "manifest", "policy", "seal"), "stopped; nothing was written"),
+}
+"""What Ctrl-C is answered with; the other commands may have written something."""
+
 app = App(
     name="plinius",
     help="Secure and persistent machine-learning training.",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
     console=streams.Screen(),
+    default_parameter=Parameter(negative=(), validator=not_empty),
     help_epilogue="Exit codes: 0 done, 1 anything else, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged "
     "pool, 8 pool version, 9 integrity, 10 rollback, 11 attestation, 12 enclave, 128+n stopped by signal n (durably).",
 )
 
-Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
 Cfg = Annotated[str, Parameter(help="Darknet's description of the network (.cfg).")]
 Identity = Annotated[str | None, Parameter(help="A file with the age identity that unlocks the key file.")]
 KeyFile = Annotated[str, Parameter(help="The job's key file, see: plinius keygen.")]
 PoolFile = Annotated[str, Parameter(help="The pool. On /dev/shm: emulated PM, lost with the machine.")]
 DataFile = Annotated[str, Parameter(help="A sealed data set, see: plinius seal.")]
-Count = Annotated[int | None, Parameter(validator=Number(gte=1, lt=1 << 63))]
-Seed = Annotated[int | None, Parameter(validator=Number(gte=0, lt=1 << 63))]
-NoSandbox = Annotated[
-    bool, Parameter(negative=(), help="Go on where the kernel lacks a part of the enclave's sandbox.")
-]
-Restarts = Annotated[int, Parameter(validator=Number(gte=0))]
+NoSandbox = Annotated[bool, Parameter(help="Go on where the kernel lacks a part of the enclave's sandbox.")]
 
 
 @app.command
@@ -82,11 +86,11 @@ def train(
     data: DataFile,
     key: KeyFile,
     pool: PoolFile,
-    steps: Count = None,
-    every: Count = None,
-    keep: Count = None,
-    seed: Seed = None,
-    threads: Count = None,
+    steps: Steps | None = None,
+    every: Steps | None = None,
+    keep: Keep | None = None,
+    seed: Seed | None = None,
+    threads: Threads | None = None,
     restarts: Restarts = 3,
     reveal: Literal["loss"] | None = None,
     insecure_no_sandbox: NoSandbox = False,
@@ -130,7 +134,7 @@ def infer(
     pool: PoolFile,
     key: KeyFile,
     data: DataFile,
-    threads: Count = None,
+    threads: Threads | None = None,
     insecure_no_sandbox: NoSandbox = False,
     json: Json = False,
 ) -> None:
@@ -167,7 +171,7 @@ def export(
     pool: PoolFile,
     key: KeyFile,
     output: str,
-    step: int | None = None,
+    step: Annotated[int | None, Parameter(validator=from_to(0, MAX_STEPS))] = None,
     identity: Identity = None,
     json: Json = False,
 ) -> None:
@@ -201,7 +205,7 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
     """Show what this machine has: CPU instructions, what a pool at a path would survive, TEE devices.
 
     Args:
-        path: A folder, or a pool.
+        path: A folder, or a pool or any other file, whose content is not read.
     """
     from plinius.doctor import describe, explain
 
@@ -222,23 +226,25 @@ for command in (
     moving_cli.fetch,
 ):
     app.command(command)
-app.command("plinius.bench.commands:app", name="bench")
+app.command(
+    "plinius.bench.commands:app", name="bench", help="Measure on this machine what the figures of the paper show."
+)
 
 
 def main() -> NoReturn:
     """Runs the command line; every error is one line on standard error."""
-    streams.complete()
     try:
+        streams.complete()
         app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        text = " ".join(str(error).split()).rstrip("., ")
+        text = " ".join(str(error).split()).partition(" Available commands:")[0].rstrip(".,? ")  # those are cut
         complain(f"{text}; see: plinius --help")
         sys.exit(_USAGE_EXIT_CODE)
     except errors.PliniusError as error:
         complain(" ".join(str(error).split()))
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
-        complain("stopped at once; what was reported durable is kept")
+        complain(_STOPPED.get(" ".join(sys.argv[1:2]), "stopped"))
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(_PIPE_EXIT_CODE)

@@ -23,7 +23,6 @@ from plinius.streams import say
 app = App(name="bench", help="Measure on this machine what the paper's figures show.")
 
 Pwb = Literal["clwb", "clflushopt", "clflush", "none"]
-Json = Annotated[bool, Parameter(negative=())]
 _QUICK_S = 90
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
@@ -38,7 +37,7 @@ def sps(
     seconds: Seconds = 0.2,
     rounds: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Swaps per second in a persistent array of 10 MiB, 2 to 2048 swaps in a transaction (figure 6).
 
@@ -83,9 +82,9 @@ def mirror(
     disk: str = ".",
     size: list[Annotated[float, Parameter(validator=Number(gt=0))]] | None = None,
     seconds: Seconds | None = None,
-    quick: Annotated[bool, Parameter(negative=())] = False,
+    quick: bool = False,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Save and restore of states of 1 MB to 1 GB, beside their bounds and beside other ways (figure 7).
 
@@ -134,9 +133,9 @@ def step(
     disk: str = ".",
     every: list[Annotated[int, Parameter(validator=Number(gte=1))]] | None = None,
     seconds: Seconds | None = None,
-    quick: Annotated[bool, Parameter(negative=())] = False,
+    quick: bool = False,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Time of a whole training step with a save every 1, 10 and 50 steps, beside a step without, for each way to save.
 
@@ -188,8 +187,8 @@ def everything(
     disk: str = ".",
     only: str | None = None,
     peer: list[str] | None = None,
-    quick: Annotated[bool, Parameter(negative=())] = False,
-    again: Annotated[bool, Parameter(negative=())] = False,
+    quick: bool = False,
+    again: bool = False,
 ) -> None:
     """Every table and figure of the paper, measured here, as one page beside what the paper says.
 
@@ -250,7 +249,7 @@ def spot(
     disk: str = ".",
     data: str | None = None,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Train on a spot instance as a trace says: really killed and started, the trace's time compressed (figure 10).
 

@@ -13,15 +13,12 @@ from plinius.darknet.cfg import Config
 from plinius.darknet.training import MIRROR_NAME, check_images, digest
 from plinius.dataset import Header
 from plinius.errors import ConfigError, IntegrityError
+from plinius.limits import MAX_KEPT, MAX_SEED, MAX_STEPS, MAX_THREADS
 from plinius.mirror import Facts, read_facts
 from plinius.pool import PoolFile
 from plinius.wire import Train, TrainManifest
 
 _DEFAULT_SEED: Final = 1
-_MAX_STEPS: Final = 1 << 40
-_MAX_SEED: Final = 1 << 63
-_MAX_THREADS: Final = 1024
-_MAX_KEPT: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -64,11 +61,11 @@ class Job:
         """
         known = read_facts(pool, grant.key, MIRROR_NAME) or {}
         _refuse_difference(known, "cfg", digest(cfg), f"{asked.cfg_name} is not the cfg of the job in {pool.path}")
-        seed = _option("seed", asked.seed, known, _DEFAULT_SEED, (0, _MAX_SEED))
+        seed = _option("seed", asked.seed, known, _DEFAULT_SEED, (0, MAX_SEED))
         _refuse_difference(known, "seed", seed, f"--seed {seed}: the job in {pool.path} has seed {known.get('seed')}")
-        steps = _option("steps", asked.steps, known, config.net.max_batches, (1, _MAX_STEPS))
-        every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
-        keep = _option("keep", asked.keep, known, 1, (1, _MAX_KEPT))
+        steps = _option("steps", asked.steps, known, config.net.max_batches, (1, MAX_STEPS))
+        every = _option("every", asked.every, known, 1, (1, MAX_STEPS))
+        keep = _option("keep", asked.keep, known, 1, (1, MAX_KEPT))
         threads = decide_threads(asked.threads, known)
         options = {"seed": seed, "steps": steps, "every": every, "keep": keep, "threads": threads}
         facts: Facts = {"cfg": digest(cfg), **options}
@@ -134,7 +131,7 @@ def decide_threads(asked: int | None, known: Facts) -> int:
     Raises:
         ConfigError: The number is out of range.
     """
-    return _option("threads", asked, known, len(os.sched_getaffinity(0)), (1, _MAX_THREADS))
+    return _option("threads", asked, known, len(os.sched_getaffinity(0)), (1, MAX_THREADS))
 
 
 def _option(name: str, asked: int | None, known: Mapping[str, object], default: int, limits: tuple[int, int]) -> int:
