@@ -195,7 +195,9 @@ def export(
 def status(pool: PoolFile, /, *, json: Json = False) -> None:
     """Show what anybody may know of a pool: no key is needed, and nothing shown is verified."""
     from plinius.inspection import describe, explain
+    from plinius.pool_file import require_pool
 
+    require_pool(pool)
     facts = describe(pool)
     answer(json, facts, *explain(facts))
 
