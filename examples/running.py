@@ -11,13 +11,24 @@ import torch
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser that knows where a job lies."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--pool", type=plinius.Pool, required=True)
-    parser.add_argument("--key", type=plinius.Key.load, required=True)
+    """Returns a parser that knows where a job lies, and opens its key and its pool once all else is right."""
+    parser = _Parser(description=description)
+    parser.add_argument("--pool", required=True)
+    parser.add_argument("--key", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=20)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def parse_args(self, *arguments: Any, **named: Any) -> Any:
+        job = super().parse_args(*arguments, **named)
+        try:
+            job.key = plinius.Key.load(job.key)
+            job.pool = plinius.Pool(job.pool)  # last: it is made where there is none
+        except plinius.PliniusError as error:
+            self.error(str(error))
+        return job
 
 
 def content(state: Any) -> bytes:

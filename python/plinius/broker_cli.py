@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
-
-from plinius.files import harmless
-
-_Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
-_Count = Annotated[int, Parameter(validator=Number(gte=1, lt=1 << 40))]
-_Steps = Annotated[int | None, Parameter(validator=Number(gte=1, lt=1 << 40))]
-_Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=1 << 63))]
-_Restarts = Annotated[int, Parameter(validator=Number(gte=0))]
+from plinius.options import JobName, Json, Keep, Restarts, Seed, Steps, Threads
+from plinius.streams import complain, say, tell
 
 
 def manifest(
     cfg: str,
     /,
     *,
-    job: str,
+    job: JobName,
     data: str,
     identity: str,
     output: str,
-    steps: _Steps = None,
-    every: _Count = 1,
-    keep: _Count = 1,
-    seed: _Seed = 1,
-    threads: _Steps = None,
+    steps: Steps | None = None,
+    every: Steps = 1,
+    keep: Keep = 1,
+    seed: Seed = 1,
+    threads: Threads | None = None,
     reveal: Literal["loss"] | None = None,
     continues: str | None = None,
 ) -> None:
@@ -73,7 +65,7 @@ def manifest(
     )
     with new_file(output, 0o644) as file:
         file.write(made)
-    _say(f"wrote {output}")
+    say(f"wrote {output}")
 
 
 def broker(*, jobs: str, identity: str, state: str, listen: str = "127.0.0.1") -> None:
@@ -97,10 +89,10 @@ def broker(*, jobs: str, identity: str, state: str, listen: str = "127.0.0.1") -
 
     process.leave_no_traces()
     owner = Identity.load(identity)
-    serve_broker(owner, load_jobs(jobs, owner), Endpoint.parse(listen), state, _say)
+    serve_broker(owner, load_jobs(jobs, owner), Endpoint.parse(listen), state, say)
 
 
-def audit(*, state: str, json: _Json = False) -> None:
+def audit(*, state: str, json: Json = False) -> None:
     """Show and check the broker's audit log: what it released, refused and advanced, in a chain of hashes.
 
     A pool that an enclave refuses (put back, empty, forked) is not in it: there the broker sees no advance.
@@ -114,9 +106,9 @@ def audit(*, state: str, json: _Json = False) -> None:
 
     for entry in open_store(state, create=False).audit():
         if json:
-            _say(json_module.dumps(entry.facts()))
+            say(json_module.dumps(entry.facts()))
         else:
-            _say(harmless(entry.line()))
+            tell(entry.line())
 
 
 def host(
@@ -129,9 +121,9 @@ def host(
     tee: Literal["simulated", "sgx", "tdx", "snp", "tpm2"] = "simulated",
     tpm: str | None = None,
     kept_key: str | None = None,
-    restarts: _Restarts = 3,
-    insecure_no_sandbox: Annotated[bool, Parameter(negative=())] = False,
-    json: _Json = False,
+    restarts: Restarts = 3,
+    insecure_no_sandbox: bool = False,
+    json: Json = False,
 ) -> None:
     """Run a job of somebody else's on this machine: an enclave gets its key from her broker, and trains.
 
@@ -162,12 +154,7 @@ def host(
         json=json,
     )
     if result.exit_code:
-        sys.stderr.write(f"plinius: {harmless(result.words(pool))}\n")
+        complain(result.words(pool))
         sys.exit(result.exit_code)
     if not json:
-        _say(harmless(result.words(pool)))
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        tell(result.words(pool))

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json as json_module
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.validators import Number
-from rich.console import Console
-from rich.progress import Progress
 
-from plinius import broker_cli, errors, moving_cli, owner_cli
-from plinius.files import harmless, shown_name
+from plinius import broker_cli, errors, moving_cli, owner_cli, streams
+from plinius.files import shown_name
+from plinius.limits import MAX_STEPS
+from plinius.options import Json, Keep, Restarts, Seed, Steps, Threads, from_to, not_empty
+from plinius.streams import answer, complain
 
 EXIT_CODES: dict[type[errors.PliniusError], int] = {
     errors.ConfigError: 3,
@@ -34,27 +30,31 @@ _OTHER_EXIT_CODE = 1
 _USAGE_EXIT_CODE = 2
 _PIPE_EXIT_CODE = 128 + signal.SIGPIPE
 
+_DURABLE = "stopped at once; what was reported durable is kept"
+_STOPPED = {
+    "train": _DURABLE,
+    "host": _DURABLE,
+    **dict.fromkeys(("export", "keygen", "manifest", "policy", "seal"), "stopped; nothing was written"),
+}
+"""What Ctrl-C is answered with; the other commands may have written something."""
+
 app = App(
     name="plinius",
     help="Secure and persistent machine-learning training.",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
+    console=streams.Screen(),
+    default_parameter=Parameter(negative=(), validator=not_empty),
     help_epilogue="Exit codes: 0 done, 1 anything else, 2 usage, 3 option or file, 4 pool, 5 full, 6 busy, 7 damaged "
     "pool, 8 pool version, 9 integrity, 10 rollback, 11 attestation, 12 enclave, 128+n stopped by signal n (durably).",
 )
 
-Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
 Cfg = Annotated[str, Parameter(help="Darknet's description of the network (.cfg).")]
 Identity = Annotated[str | None, Parameter(help="A file with the age identity that unlocks the key file.")]
 KeyFile = Annotated[str, Parameter(help="The job's key file, see: plinius keygen.")]
 PoolFile = Annotated[str, Parameter(help="The pool. On /dev/shm: emulated PM, lost with the machine.")]
 DataFile = Annotated[str, Parameter(help="A sealed data set, see: plinius seal.")]
-Count = Annotated[int | None, Parameter(validator=Number(gte=1, lt=1 << 63))]
-Seed = Annotated[int | None, Parameter(validator=Number(gte=0, lt=1 << 63))]
-NoSandbox = Annotated[
-    bool, Parameter(negative=(), help="Go on where the kernel lacks a part of the enclave's sandbox.")
-]
-Restarts = Annotated[int, Parameter(validator=Number(gte=0))]
+NoSandbox = Annotated[bool, Parameter(help="Go on where the kernel lacks a part of the enclave's sandbox.")]
 
 
 @app.command
@@ -72,10 +72,10 @@ def seal(*, key: KeyFile, images: str, labels: str, output: str, identity: Ident
 
     process.leave_no_traces()
     opened = load_key(key, identity=identity)
-    with _bar("sealing", quiet=json) as progress:
+    with streams.bar("sealing", quiet=json) as progress:
         header = seal_idx(images, labels, opened, output, progress)
     facts = {"path": output, "id": header.id.hex(), "records": header.count, "key_id": header.key_id.hex()}
-    _answer(json, facts, f"wrote {output}: {header.count} records, data set {facts['id']}, key {facts['key_id']}")
+    answer(json, facts, f"wrote {output}: {header.count} records, data set {facts['id']}, key {facts['key_id']}")
 
 
 @app.command
@@ -86,11 +86,11 @@ def train(
     data: DataFile,
     key: KeyFile,
     pool: PoolFile,
-    steps: Count = None,
-    every: Count = None,
-    keep: Count = None,
-    seed: Seed = None,
-    threads: Count = None,
+    steps: Steps | None = None,
+    every: Steps | None = None,
+    keep: Keep | None = None,
+    seed: Seed | None = None,
+    threads: Threads | None = None,
     restarts: Restarts = 3,
     reveal: Literal["loss"] | None = None,
     insecure_no_sandbox: NoSandbox = False,
@@ -120,10 +120,10 @@ def train(
     paths = Paths(cfg, data, key, pool, insecure_no_sandbox)
     result = run(paths, command, reveal=(reveal,) if reveal else (), restarts=restarts, json=json)
     if result.exit_code:
-        _complain(result.words(pool))
+        complain(result.words(pool))
         sys.exit(result.exit_code)
     if not json:
-        _say(result.words(pool))
+        streams.tell(result.words(pool))
 
 
 @app.command
@@ -134,7 +134,7 @@ def infer(
     pool: PoolFile,
     key: KeyFile,
     data: DataFile,
-    threads: Count = None,
+    threads: Threads | None = None,
     insecure_no_sandbox: NoSandbox = False,
     json: Json = False,
 ) -> None:
@@ -160,7 +160,7 @@ def infer(
         "images_per_s": result.records / result.seconds,
     }
     text = f"accuracy {accuracy:.2%}: {result.correct} of {result.records} right, after step {result.step}"
-    _answer(json, facts, f"{text}; {facts['images_per_s']:.0f} images/s")
+    answer(json, facts, f"{text}; {facts['images_per_s']:.0f} images/s")
 
 
 @app.command
@@ -171,7 +171,7 @@ def export(
     pool: PoolFile,
     key: KeyFile,
     output: str,
-    step: int | None = None,
+    step: Annotated[int | None, Parameter(validator=from_to(0, MAX_STEPS))] = None,
     identity: Identity = None,
     json: Json = False,
 ) -> None:
@@ -188,16 +188,18 @@ def export(
 
     process.leave_no_traces()
     exported = run(cfg, pool, key, output, step, identity)
-    _answer(json, {"path": output, "step": exported}, f"wrote {output}: the model after step {exported}")
+    answer(json, {"path": output, "step": exported}, f"wrote {output}: the model after step {exported}")
 
 
 @app.command
 def status(pool: PoolFile, /, *, json: Json = False) -> None:
     """Show what anybody may know of a pool: no key is needed, and nothing shown is verified."""
     from plinius.inspection import describe, explain
+    from plinius.pool_file import require_pool
 
+    require_pool(pool)
     facts = describe(pool)
-    _answer(json, facts, "\n".join(map(harmless, explain(facts))))
+    answer(json, facts, *explain(facts))
 
 
 @app.command
@@ -205,12 +207,12 @@ def doctor(path: str = ".", /, *, json: Json = False) -> None:
     """Show what this machine has: CPU instructions, what a pool at a path would survive, TEE devices.
 
     Args:
-        path: A folder, or a pool.
+        path: A folder, or a pool or any other file, whose content is not read.
     """
     from plinius.doctor import describe, explain
 
     facts = describe(path)
-    _answer(json, facts, "\n".join(map(harmless, explain(facts))))
+    answer(json, facts, *explain(facts))
 
 
 for command in (
@@ -226,32 +228,30 @@ for command in (
     moving_cli.fetch,
 ):
     app.command(command)
-app.command("plinius.bench.commands:app", name="bench")
+app.command(
+    "plinius.bench.commands:app", name="bench", help="Measure on this machine what the figures of the paper show."
+)
 
 
 def main() -> NoReturn:
     """Runs the command line; every error is one line on standard error."""
-    for stream in (sys.stdout, sys.stderr):
-        # A file's name may be no text; and what is said of it, or of a pool that anybody wrote, is only shown.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        streams.complete()
         app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
     except CycloptsError as error:
-        text = " ".join(str(error).split()).rstrip("., ")
-        _complain(f"{text}; see: plinius --help")
+        text = " ".join(str(error).split()).partition(" Available commands:")[0].rstrip(".,? ")  # those are cut
+        complain(f"{text}; see: plinius --help")
         sys.exit(_USAGE_EXIT_CODE)
     except errors.PliniusError as error:
-        _complain(" ".join(str(error).split()))
+        complain(" ".join(str(error).split()))
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
-        _complain("stopped at once; what was reported durable is kept")
+        complain(_STOPPED.get(" ".join(sys.argv[1:2]), "stopped"))
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_PIPE_EXIT_CODE)
     except OSError as error:
-        _complain(" ".join(str(error).split()))
+        complain(" ".join(str(error).split()))
         sys.exit(_OTHER_EXIT_CODE)
     sys.exit(0)
 
@@ -259,30 +259,6 @@ def main() -> NoReturn:
 def exit_code(error: errors.PliniusError) -> int:
     """The exit code of the nearest class that has one."""
     return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), _OTHER_EXIT_CODE)
-
-
-@contextmanager
-def _bar(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar, where somebody looks, for work that reports (done, total)."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    with Progress(transient=True, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _answer(json: bool, facts: dict[str, Any], text: str) -> None:
-    _say(json_module.dumps(facts) if json else text)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _complain(text: str) -> None:
-    """Prints an error in one line. It may quote what anybody wrote."""
-    sys.stderr.write(f"plinius: {harmless(text)}\n")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
-from typing import Annotated
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from plinius.options import Json
+from plinius.streams import answer
+
+if TYPE_CHECKING:
+    from plinius.pool import Pool
+
 Name = Annotated[str, Parameter(help="Which mirror of the pool.")]
-Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
 
 
 def move(source: str, target: str, /, *, name: Name = "training", json: Json = False) -> None:
@@ -22,15 +29,20 @@ def move(source: str, target: str, /, *, name: Name = "training", json: Json = F
         source: The pool that has the mirror.
         target: The pool that gets it; made when there is none.
     """
+    from plinius.errors import ConfigError
     from plinius.mirror.moving import move_mirror
-    from plinius.pool import Pool, status
+    from plinius.pool import Pool
+    from plinius.pool_file import require_pool
 
-    status(source)  # opening it would make a pool where there is none
-    with Pool(source) as there, Pool(target) as here:
+    require_pool(source)
+    require_pool(target, or_new=True)
+    if os.path.exists(target) and os.path.samefile(source, target):  # noqa: PTH110, PTH121 (the user's strings)
+        raise ConfigError("source and target are the same pool", path=target)
+    with Pool(source) as there, _filled(target) as here:
         moved = move_mirror(there, here, name)
     written = moved.newest.written
     facts = {"name": name, "step": written.step, "version": written.version, "bytes": sum(moved.lengths)}
-    _answer(json, facts, f"step {written.step} of mirror {name} is durable in {target}; {source} still has it too")
+    answer(json, facts, f"step {written.step} of mirror {name} is durable in {target}; {source} still has it too")
 
 
 def drain(pool: str, url: str, /, *, name: Name = "training", json: Json = False) -> None:
@@ -44,13 +56,14 @@ def drain(pool: str, url: str, /, *, name: Name = "training", json: Json = False
         url: A folder, made when there is none, or a URL that fsspec knows (s3://..., sftp://...).
     """
     from plinius.mirror.draining import drain as run
-    from plinius.pool import Pool, status
+    from plinius.pool import Pool
+    from plinius.pool_file import require_pool
 
-    status(pool)  # opening it would make a pool where there is none
+    require_pool(pool)
     with Pool(pool) as opened:
         drained = run(opened, name, url)
     facts = {"name": name, "step": drained.step, "version": drained.version, "file": drained.file}
-    _answer(json, facts, f"step {drained.step} of mirror {name} is at {url}: {drained.file}")
+    answer(json, facts, f"step {drained.step} of mirror {name} is at {url}: {drained.file}")
 
 
 def fetch(url: str, pool: str, /, *, name: Name = "training", json: Json = False) -> None:
@@ -65,17 +78,37 @@ def fetch(url: str, pool: str, /, *, name: Name = "training", json: Json = False
     from plinius.errors import PoolError
     from plinius.mirror.draining import fetch as run
     from plinius.mirror.draining import newest_drained
-    from plinius.pool import Pool
+    from plinius.pool_file import require_pool
 
+    require_pool(pool, or_new=True)
     if newest_drained(url, name) is None:  # before a pool is made for nothing
         raise PoolError(f"{url}: there is no drained generation of a mirror {name!r}")
-    with Pool(pool) as opened:
+    with _filled(pool) as opened:
         drained = run(url, opened, name)
     facts = {"name": name, "step": drained.step, "version": drained.version, "pool": pool}
-    _answer(json, facts, f"step {drained.step} of mirror {name} is durable in {pool}")
+    answer(json, facts, f"step {drained.step} of mirror {name} is durable in {pool}")
 
 
-def _answer(json: bool, facts: dict[str, object], text: str) -> None:
-    from plinius.files import harmless
+@contextmanager
+def _filled(path: str) -> Iterator[Pool]:
+    """Opens the pool that gets something. One that was made for it, and that nothing came into, is removed again."""
+    from plinius.pool import Pool
 
-    sys.stdout.write((json_module.dumps(facts) if json else harmless(text)) + "\n")
+    is_new = not os.path.exists(path)  # noqa: PTH110 (the user's string)
+    with Pool(path) as pool:
+        try:
+            yield pool
+        except BaseException:
+            if is_new and pool.stats().entries == 0:
+                _remove_unless_a_host_has(path)
+            raise
+
+
+def _remove_unless_a_host_has(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)  # noqa: PTH108
+    finally:
+        os.close(descriptor)

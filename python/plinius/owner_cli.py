@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from plinius.options import Json
+from plinius.streams import answer, tell
+
 if TYPE_CHECKING:
     from datetime import datetime
 
-Json = Annotated[bool, Parameter(negative=(), help="Print JSON for machines.")]
 At = Annotated[str | None, Parameter(help="When, as 2025-07-01 or 2025-07-01T12:00:00Z; without it, now.")]
 Collateral = Annotated[str | None, Parameter(help="JSON with the collateral of a quote, if the evidence brings none.")]
 Certificates = Annotated[
     tuple[str, ...],
-    Parameter(consume_multiple=True, negative=(), help="VCEK, ASK and ARK of an SNP report, DER or PEM."),
+    Parameter(consume_multiple=True, help="VCEK, ASK and ARK of an SNP report, DER or PEM."),
 ]
-Flag = Annotated[bool, Parameter(negative=())]
 
 
 def keygen(
     path: str,
     /,
     *,
-    cipher: str = "aes-128-gcm",
-    passphrase: Flag = False,
-    recipient: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    signing: Flag = False,
+    cipher: str | None = None,
+    passphrase: bool = False,
+    recipient: tuple[str, ...] = (),
+    signing: bool = False,
 ) -> None:
     """Make a new key file, readable by you only.
 
@@ -36,7 +35,7 @@ def keygen(
 
     Args:
         path: The key file to make.
-        cipher: aes-128-gcm (as in the paper), aes-192-gcm or aes-256-gcm.
+        cipher: aes-128-gcm (as in the paper; without it, this), aes-192-gcm or aes-256-gcm.
         passphrase: Lock the file with a passphrase (age format), asked on the terminal or read from standard input.
         recipient: Lock it to an age recipient, age1...; may be given several times.
         signing: Make your signing key instead (Ed25519), with which you sign what an enclave may believe.
@@ -49,13 +48,15 @@ def keygen(
 
     if (signing and (passphrase or recipient)) or (passphrase and recipient):
         raise ConfigError("give one of --passphrase, --recipient and --signing")
+    if signing and cipher:
+        raise ConfigError("--cipher: a signing key has none; leave it out")
     process.leave_no_traces()
     if signing:
         identity = Identity.generate()
         identity.save(path)
-        _say(f"wrote {path}: a signing key, its public half {identity.public.hex()}")
+        tell(f"wrote {path}: a signing key, its public half {identity.public.hex()}")
         return
-    key = Key.generate(cipher)
+    key = Key.generate(cipher or "aes-128-gcm")
     if passphrase:
         save_key(key, path, passphrase=ask_passphrase(twice=True))
     elif recipient:
@@ -63,7 +64,7 @@ def keygen(
     else:
         key.save(path)
     locked = ", locked with a passphrase" if passphrase else f", locked to {', '.join(recipient)}" if recipient else ""
-    _say(f"wrote {path}: {key.cipher}, key id {key.id}{locked}")
+    tell(f"wrote {path}: {key.cipher}, key id {key.id}{locked}")
 
 
 def policy(
@@ -82,16 +83,19 @@ def policy(
         output: The file to make (TOML); an existing one is not overwritten.
         from_: Evidence of the enclave to accept: it is verified, and its values are filled in.
     """
+    from plinius.errors import ConfigError
     from plinius.files import new_file
     from plinius.owner.evidence import read
     from plinius.owner.starting import starting_policy
     from plinius.owner.verify import claims_of
 
+    if from_ is None and (at or collateral or certificates):
+        raise ConfigError("--at, --collateral and --certificates are about evidence: name it with --from")
     claims = claims_of(read(from_, collateral, certificates), _time(at)) if from_ else None
     text = starting_policy(tee, claims)
     with new_file(output, mode=0o644) as file:
         file.write(text.encode())
-    _say(f"wrote {output}; read it, fill in what is empty, and try it: plinius verify EVIDENCE --policy {output}")
+    tell(f"wrote {output}; read it, fill in what is empty, and try it: plinius verify EVIDENCE --policy {output}")
 
 
 def verify(
@@ -119,7 +123,7 @@ def verify(
 
     accepted = load(policy) if policy else None
     verdict = run(read(evidence, collateral, certificates), _time(at), accepted)
-    _say(json_module.dumps(facts(verdict)) if json else "\n".join(explain(verdict)))
+    answer(json, facts(verdict), *explain(verdict))
     if verdict.claims is None:
         raise EvidenceError(verdict.checks[0].text)
     require(verdict.checks)
@@ -137,9 +141,3 @@ def _time(text: str | None) -> datetime:
     except ValueError:
         raise ConfigError(f"--at: {text!r} is no time; write it as 2025-07-01T12:00:00Z") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _say(text: str) -> None:
-    from plinius.files import harmless
-
-    sys.stdout.write("\n".join(map(harmless, text.split("\n"))) + "\n")

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from killing import Example, check_resumes_exactly
+from killing import EXAMPLES, Example, check_resumes_exactly
 
 pytest.importorskip("torch")
 
 STEPS = 120
 EPOCH = 7
+
+
+@pytest.mark.parametrize("options", [[], ["--key", "missing"]], ids=" ".join)
+def test_a_loop_that_cannot_begin_says_so_and_makes_no_pool(options: list[str], folder: Path) -> None:
+    command = [sys.executable, EXAMPLES / "torch_loop.py", "--pool", folder / "job.pool", "--output", "o", *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "key" in done.stderr.splitlines()[-1]
+    assert not any(folder.iterdir())
 
 
 @pytest.mark.parametrize("options", [(), ("--amp",), ("--ema",), ("--accumulate", "4")], ids=" ".join)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from evidence import AT, Made, packed, real, real_quote, real_snp
 from inside import Command
+from jobs import Job
 from plinius.attest import simulated
 from plinius.errors import EvidenceError
 from plinius.owner.evidence import Given
@@ -192,6 +193,22 @@ def test_evidence_is_not_taken_for_that_of_another_tee() -> None:
 def test_too_long_a_file_is_refused(refusal: Refusal, tmp_path: Path) -> None:
     (tmp_path / "evidence").write_bytes(bytes(1 << 19))
     assert "too long" in refusal(OPTION_OR_FILE, "verify", tmp_path / "evidence")
+
+
+def test_a_pool_is_no_evidence(refusal: Refusal, trained: Job) -> None:
+    assert refusal(OPTION_OR_FILE, "verify", trained.pool).startswith(f"{trained.pool}: this is a pool")
+
+
+@pytest.mark.parametrize("option", [["--at", "2025-07-01"], ["--collateral", "c"], ["--certificates", "v"]])
+def test_a_policy_from_no_evidence_takes_nothing_about_it(refusal: Refusal, tmp_path: Path, option: list[str]) -> None:
+    line = refusal(OPTION_OR_FILE, "policy", "--tee", "sgx", "--output", tmp_path / "policy.toml", *option)
+    assert "--from" in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_signing_key_has_no_cipher(refusal: Refusal, tmp_path: Path) -> None:
+    line = refusal(OPTION_OR_FILE, "keygen", tmp_path / "owner.key", "--signing", "--cipher", "aes-128-gcm")
+    assert line == "--cipher: a signing key has none; leave it out"
 
 
 def test_a_key_locked_with_a_passphrase_seals_and_opens(

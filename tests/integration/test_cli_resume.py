@@ -85,6 +85,7 @@ def test_other_data_are_refused(inside: Command, trained: Job, folder: Path, ref
     assert refusal(3, *trained.but(data=other).train()) == (
         f"the data set {identity} is not the job's, which is {data}; name another --pool to start a new job"
     )
+    assert status(trained.pool).entries == jobs_own
 
 
 def test_another_key_is_refused_by_its_public_name(
@@ -102,6 +103,7 @@ def test_a_network_for_other_images_is_refused(job: Job, folder: Path, refusal: 
     other.write_text(CFG.format(batch=8, learning_rate=0.05, filters=4).replace("width=8", "width=9"))
     line = refusal(3, *job.but(cfg=other).train())
     assert "the network takes images of (1, 8, 9), the data has (1, 8, 8)" in line
+    assert status(job.pool).entries == ()
 
 
 def test_a_pool_may_be_moved_between_runs(inside: Command, trained: Job, tmp_path: Path) -> None:

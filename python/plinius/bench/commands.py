@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from plinius.errors import ConfigError
+from plinius.streams import say
 
 app = App(name="bench", help="Measure on this machine what the paper's figures show.")
 
 Pwb = Literal["clwb", "clflushopt", "clflush", "none"]
-Json = Annotated[bool, Parameter(negative=())]
 _QUICK_S = 90
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
@@ -37,7 +37,7 @@ def sps(
     seconds: Seconds = 0.2,
     rounds: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Swaps per second in a persistent array of 10 MiB, 2 to 2048 swaps in a transaction (figure 6).
 
@@ -72,7 +72,7 @@ def sps(
     if output is not None:
         (Path(output) / "sps.json").write_text(facts + "\n")
         plot.plot(report, str(Path(output) / "sps.png"))
-    sys.stdout.write((facts if json else explain(report)) + "\n")
+    say(facts if json else explain(report))
 
 
 @app.command
@@ -82,9 +82,9 @@ def mirror(
     disk: str = ".",
     size: list[Annotated[float, Parameter(validator=Number(gt=0))]] | None = None,
     seconds: Seconds | None = None,
-    quick: Annotated[bool, Parameter(negative=())] = False,
+    quick: bool = False,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Save and restore of states of 1 MB to 1 GB, beside their bounds and beside other ways (figure 7).
 
@@ -122,7 +122,7 @@ def mirror(
         (Path(output) / "mirror.json").write_text(facts + "\n")
         mirror_plot.plot_bounds(report, str(Path(output) / "mirror.png"))
         mirror_plot.plot_methods(report, str(Path(output) / "mirror-methods.png"))
-    sys.stdout.write((facts if json else explain(report)) + "\n")
+    say(facts if json else explain(report))
 
 
 @app.command
@@ -133,9 +133,9 @@ def step(
     disk: str = ".",
     every: list[Annotated[int, Parameter(validator=Number(gte=1))]] | None = None,
     seconds: Seconds | None = None,
-    quick: Annotated[bool, Parameter(negative=())] = False,
+    quick: bool = False,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Time of a whole training step with a save every 1, 10 and 50 steps, beside a step without, for each way to save.
 
@@ -175,7 +175,7 @@ def step(
     if output is not None:
         (Path(output) / "step.json").write_text(facts + "\n")
         step_plot.plot(report, str(Path(output) / "step.png"))
-    sys.stdout.write((facts if json else explain(report)) + "\n")
+    say(facts if json else explain(report))
 
 
 @app.command(name="all")
@@ -187,8 +187,8 @@ def everything(
     disk: str = ".",
     only: str | None = None,
     peer: list[str] | None = None,
-    quick: Annotated[bool, Parameter(negative=())] = False,
-    again: Annotated[bool, Parameter(negative=())] = False,
+    quick: bool = False,
+    again: bool = False,
 ) -> None:
     """Every table and figure of the paper, measured here, as one page beside what the paper says.
 
@@ -235,8 +235,8 @@ def everything(
 
         found = Run(plan, Path(output), peers, names, again).go(show)
     for record in found:
-        sys.stdout.write(f"{record.experiment}: {record.reason or 'measured'}\n")
-    sys.stdout.write(f"the report: {Path(output) / 'index.html'}\n")
+        say(f"{record.experiment}: {record.reason or 'measured'}")
+    say(f"the report: {Path(output) / 'index.html'}")
 
 
 @app.command
@@ -249,7 +249,7 @@ def spot(
     disk: str = ".",
     data: str | None = None,
     output: str | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Train on a spot instance as a trace says: really killed and started, the trace's time compressed (figure 10).
 
@@ -285,7 +285,7 @@ def spot(
     if output is not None:
         (Path(output) / "spot.json").write_text(facts + "\n")
         spot_plot.draw(result, Path(output) / "spot.png")
-    sys.stdout.write((facts if json else spots.explain(result)) + "\n")
+    say(facts if json else spots.explain(result))
 
 
 def _prepare(output: str | None) -> None:

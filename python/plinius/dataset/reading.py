@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -30,6 +30,7 @@ class SealedDataset:
         source: The sealed file: a path, or a descriptor that is open for reading.
         name: What error messages call the source; without it, its path.
         progress: Called while it is loaded.
+        accept: Called with the header before anything is loaded; what it raises leaves the pool as it was.
 
     Raises:
         ConfigError: The source is not a sealed data set.
@@ -46,6 +47,7 @@ class SealedDataset:
         *,
         name: str | None = None,
         progress: Progress | None = None,
+        accept: Callable[[Header], object] | None = None,
     ) -> None:
         if not isinstance(pool, PoolFile) or not isinstance(key, Key):
             raise TypeError(
@@ -61,6 +63,8 @@ class SealedDataset:
                 self._refuse_other_key(key, name)
                 if size != HEADER_BYTES + self.header.count * self.header.sealed_bytes:
                     raise IntegrityError(f"{name}: the data set was cut or lengthened: {size} bytes")
+                if accept:
+                    accept(self.header)
                 self._reader = self._find(pool, key, name) or self._load(pool, key, file, name, progress)
         except OSError as error:
             raise ConfigError(f"cannot read the data set: {error.strerror}", path=name) from None

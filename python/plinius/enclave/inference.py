@@ -34,8 +34,14 @@ def infer(
     key = grant.key
     training, step = restore_model(config, cfg, pool, key)
     data_fd, name = source
-    data = SealedDataset(pool, key, data_fd, name=name, progress=lambda done, total: report(Loading(done, total)))
-    check_images(config, data.header.image_shape)
+    data = SealedDataset(
+        pool,
+        key,
+        data_fd,
+        name=name,
+        progress=lambda done, total: report(Loading(done, total)),
+        accept=lambda header: check_images(config, header.image_shape),
+    )
     began_s = time.perf_counter()
     correct = 0
     training.network.eval()

@@ -10,17 +10,15 @@ from typing import Final
 from plinius.attest.manifest import JobManifest
 from plinius.attest.release import Grant
 from plinius.darknet.cfg import Config
-from plinius.darknet.training import MIRROR_NAME, digest
+from plinius.darknet.training import MIRROR_NAME, check_images, digest
+from plinius.dataset import Header
 from plinius.errors import ConfigError, IntegrityError
+from plinius.limits import MAX_KEPT, MAX_SEED, MAX_STEPS, MAX_THREADS
 from plinius.mirror import Facts, read_facts
 from plinius.pool import PoolFile
 from plinius.wire import Train, TrainManifest
 
 _DEFAULT_SEED: Final = 1
-_MAX_STEPS: Final = 1 << 40
-_MAX_SEED: Final = 1 << 63
-_MAX_THREADS: Final = 1024
-_MAX_KEPT: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,11 @@ class Job:
         """
         known = read_facts(pool, grant.key, MIRROR_NAME) or {}
         _refuse_difference(known, "cfg", digest(cfg), f"{asked.cfg_name} is not the cfg of the job in {pool.path}")
-        seed = _option("seed", asked.seed, known, _DEFAULT_SEED, (0, _MAX_SEED))
+        seed = _option("seed", asked.seed, known, _DEFAULT_SEED, (0, MAX_SEED))
         _refuse_difference(known, "seed", seed, f"--seed {seed}: the job in {pool.path} has seed {known.get('seed')}")
-        steps = _option("steps", asked.steps, known, config.net.max_batches, (1, _MAX_STEPS))
-        every = _option("every", asked.every, known, 1, (1, _MAX_STEPS))
-        keep = _option("keep", asked.keep, known, 1, (1, _MAX_KEPT))
+        steps = _option("steps", asked.steps, known, config.net.max_batches, (1, MAX_STEPS))
+        every = _option("every", asked.every, known, 1, (1, MAX_STEPS))
+        keep = _option("keep", asked.keep, known, 1, (1, MAX_KEPT))
         threads = decide_threads(asked.threads, known)
         options = {"seed": seed, "steps": steps, "every": every, "keep": keep, "threads": threads}
         facts: Facts = {"cfg": digest(cfg), **options}
@@ -103,6 +101,15 @@ class Job:
         )
         return replace(self, facts={**self.facts, "data": data_id})
 
+    def accept(self, header: Header) -> None:
+        """Refuses a data set, before it is loaded, that is not the job's or that the network cannot take.
+
+        Raises:
+            ConfigError: It is not, or cannot.
+        """
+        check_images(self.config, header.image_shape)
+        self.bound_to(header.id.hex())
+
     def expect(self, restored: Facts | None) -> None:
         """Refuses a state that is not that of the job which was decided: the pool is read twice in between.
 
@@ -124,7 +131,7 @@ def decide_threads(asked: int | None, known: Facts) -> int:
     Raises:
         ConfigError: The number is out of range.
     """
-    return _option("threads", asked, known, len(os.sched_getaffinity(0)), (1, _MAX_THREADS))
+    return _option("threads", asked, known, len(os.sched_getaffinity(0)), (1, MAX_THREADS))
 
 
 def _option(name: str, asked: int | None, known: Mapping[str, object], default: int, limits: tuple[int, int]) -> int:

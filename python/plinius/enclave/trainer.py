@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from plinius.darknet.training import MIRROR_NAME, Training, check_images
+from plinius.darknet.training import MIRROR_NAME, Training
 from plinius.dataset import SealedDataset, batch_indices
 from plinius.enclave.job import Job
 from plinius.mirror import Mirror
@@ -25,8 +25,9 @@ def train(
     anchor: Anchor | None = None,
 ) -> Trained:
     """Trains until the job's last step, or until `stop` says so; every step that is reported durable is durable."""
-    data = SealedDataset(pool, key, data_fd, name=job.data_name, progress=lambda *counts: report(Loading(*counts)))
-    check_images(job.config, data.header.image_shape)
+    data = SealedDataset(
+        pool, key, data_fd, name=job.data_name, progress=lambda *counts: report(Loading(*counts)), accept=job.accept
+    )
     job = job.bound_to(data.id)
     training = Training.start(job.config, job.seed)
     state = training.state

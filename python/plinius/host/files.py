@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from plinius.errors import ConfigError
 from plinius.files import sync_folder
+from plinius.pool_file import open_regular, refuse_other_file
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,21 @@ def opened(pool: str, data: str, cfg: str | None, *, create_pool: bool, tpm: str
         tpm: The TPM: its device, or a socket on which a software TPM takes commands.
 
     Raises:
-        ConfigError: One of them is missing, not a regular file, or not permitted; or the pool is needed and empty.
+        ConfigError: One of them is missing, not a regular file, or not permitted; or the pool is none.
     """
     with ExitStack() as stack:
         cfg_fd = None if cfg is None else stack.enter_context(_reading(cfg, "the cfg"))
         data_fd = stack.enter_context(_reading(data, "the sealed data set"))
         is_new = create_pool and not os.path.lexists(pool)
         pool_fd = stack.enter_context(_created(pool) if is_new else _existing(pool))
-        if not create_pool and os.fstat(pool_fd).st_size == 0:
-            raise ConfigError("this pool is empty; run: plinius train", path=pool)
+        refuse_other_file(pool_fd, pool, or_new=create_pool)
         tpm_fd = None if tpm is None else stack.enter_context(_connected_tpm(tpm))
         yield Files(pool_fd, data_fd, cfg_fd, tpm_fd)
 
 
 @contextmanager
 def _reading(path: str, what: str) -> Iterator[int]:
-    descriptor = _open(path, os.O_RDONLY, what)
+    descriptor = open_regular(path, os.O_RDONLY, what)
     try:
         yield descriptor
     finally:
@@ -78,7 +78,7 @@ def _connected_tpm(path: str) -> Iterator[int]:
 @contextmanager
 def _created(path: str) -> Iterator[int]:
     """A new, empty pool. If nothing is written into it, the command failed before it began, and it is removed."""
-    descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, "the pool")
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, "the pool")
     try:
         sync_folder(os.path.dirname(path))  # noqa: PTH120 (the path is the user's string)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -102,7 +102,7 @@ def _is_nobodys(path: str, descriptor: int) -> bool:
 
 @contextmanager
 def _existing(path: str) -> Iterator[int]:
-    descriptor = _open(path, os.O_RDWR, "the pool")
+    descriptor = open_regular(path, os.O_RDWR, "the pool")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that the host that created it does not remove it
         if os.fstat(descriptor).st_nlink == 0:
@@ -110,15 +110,3 @@ def _existing(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _open(path: str, flags: int, what: str) -> int:
-    try:
-        # Non-blocking, so that a named pipe cannot hang us; it changes nothing for a regular file.
-        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        raise ConfigError(f"cannot open {what}: {error.strerror}", path=path) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ConfigError(f"{what} must be a regular file", path=path)
-    return descriptor

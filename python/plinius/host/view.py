@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 import msgspec
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from plinius import wire
 from plinius.files import harmless
+from plinius.streams import Screen, say
 
 # Where no bar can be drawn (a log, a pipe), a line now and then.
 _LINE_EVERY_S = 10
+_WIDTH_OF_TIMES, _WIDTH_OF_FACTS, _WIDTH_OF_FACTS_AND_TIMES, _WIDTH_OF_ALL = 40, 72, 90, 100
+_STARTING = "starting the enclave"
 
 
 class JsonView:
@@ -30,8 +35,7 @@ class JsonView:
 
     def __call__(self, message: wire.Message) -> None:
         """Prints one message."""
-        sys.stdout.write(msgspec.json.encode(message).decode() + "\n")
-        sys.stdout.flush()
+        say(msgspec.json.encode(message).decode())
 
     def __enter__(self) -> JsonView:
         return self
@@ -40,6 +44,27 @@ class JsonView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing is left open."""
+
+
+class _Count(MofNCompleteColumn):
+    """Of how many; nothing while that is not known."""
+
+    def render(self, task: Task) -> Text:
+        """Of one line."""
+        return super().render(task) if task.total is not None else Text()
+
+
+def _columns(width: int) -> Iterator[ProgressColumn]:
+    """What fits, the most telling first; rich would shorten all of them alike."""
+    yield TextColumn("{task.description}")
+    if width >= _WIDTH_OF_ALL:
+        yield BarColumn()
+    yield _Count()
+    if width >= _WIDTH_OF_FACTS:
+        yield TextColumn("{task.fields[facts]}")
+    if width >= _WIDTH_OF_FACTS_AND_TIMES or _WIDTH_OF_TIMES <= width < _WIDTH_OF_FACTS:
+        yield TimeElapsedColumn()
+        yield TimeRemainingColumn()
 
 
 class TerminalView:
@@ -51,16 +76,9 @@ class TerminalView:
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
-        self._console = Console(highlight=False)
+        self._console = Screen(highlight=False)
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
+            *_columns(self._console.width), console=self._console, disable=not self._console.is_terminal
         )
         self._task: TaskID | None = None
         self._described = ""
@@ -69,11 +87,14 @@ class TerminalView:
 
     def __enter__(self) -> TerminalView:
         self._bar.start()
+        self._show(_STARTING, 0, None, "")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._task is not None and self._described == _STARTING:
+            self._bar.remove_task(self._task)
         self._bar.stop()
 
     def __call__(self, message: wire.Message) -> None:
@@ -102,7 +123,7 @@ class TerminalView:
             self._told.add(text)
             self._console.print(text, markup=False, soft_wrap=True)
 
-    def _show(self, described: str, done: int, total: int, facts: str) -> None:
+    def _show(self, described: str, done: int, total: int | None, facts: str) -> None:
         if self._task is None or self._described != described:
             if self._task is not None:
                 self._bar.remove_task(self._task)

@@ -18,6 +18,7 @@ from plinius.attest.snp_chain import MALFORMED, load_certificate
 from plinius.attest.snp_report import REPORT_BYTES
 from plinius.errors import ConfigError, EvidenceError
 from plinius.files import read_small
+from plinius.pool_file import is_pool
 
 # Intel SGX DCAP ECDSA quote library, appendix A.3: the quote's header.
 _TEE_TYPE_AT: Final = slice(4, 8)
@@ -55,6 +56,8 @@ def read(path: str, collateral: str | None = None, certificates: Sequence[str] =
         ConfigError: A file cannot be read, or does not go with this evidence.
         EvidenceError: It is none of these forms.
     """
+    if is_pool(path):
+        raise ConfigError("this is a pool, which proves nothing: name a file with evidence", path=path)
     content = _unhexed(_content(path))
     tee, evidence = _recognized(content, path)
     if collateral and tee not in _TEE_TYPES.values():

@@ -13,6 +13,7 @@ from plinius.files import new_file, read_small
 from plinius.mirror import RollbackWarning
 from plinius.owner.keyfile import load_key
 from plinius.pool import Pool
+from plinius.pool_file import require_pool
 
 FORMATS: Final = (".weights", ".safetensors")
 _MAX_CFG_BYTES: Final = 1 << 20
@@ -42,8 +43,7 @@ def export(
         raise ConfigError(f"export to a name that ends in {' or '.join(FORMATS)}", path=output)
     if Path(output).exists():
         raise ConfigError("this file exists; name another, or remove it first", path=output)
-    if not Path(pool_path).is_file() or Path(pool_path).stat().st_size == 0:
-        raise ConfigError("there is no pool, or an empty one", path=pool_path)
+    require_pool(pool_path)
     key = load_key(key_path, identity=identity)
     cfg = read_cfg(cfg_path)
     config = parse(cfg, cfg_path)
