@@ -56,7 +56,7 @@ class PublicGeneration(msgspec.Struct, frozen=True, array_like=True, forbid_unkn
 
     Attributes:
         written: The write attempt that sealed its manifest.
-        epoch: How often the job was restored before it was written.
+        epoch: Which life of the job wrote it, from 1: each restore begins one.
         saved_at_ns: Unix time.
         manifest: Where the manifest lies.
         extents: Indexes into the catalog entry's extents. The manifest counts in these, so that a generation can be
@@ -103,7 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     Attributes:
         version: Counts the committed generations of the job from 1.
-        epoch: How often the job was restored before.
+        epoch: Which life of the job it is, from 1.
         step: The optimizer step after which it was saved.
         predecessor: Digest of the manifest before it; empty for the first.
         anchored: The last anchored head, where there is an anchor.

@@ -36,7 +36,7 @@ class Plan:
 
     Attributes:
         step: The step.
-        epoch: How often the job was restored before.
+        epoch: Which life of the job it is, from 1: each restore begins one.
         tree: The structure of the state.
         items: Its buffers.
         before: The generation that it follows; None when there is none, or it is given up.
