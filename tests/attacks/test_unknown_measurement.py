@@ -43,7 +43,7 @@ def test_code_that_the_policy_names_and_the_manifest_does_not(desk: Desk) -> Non
 
 def test_a_tee_that_the_policy_does_not_name(desk: Desk) -> None:
     """Simulated evidence is accepted by its insecure name alone."""
-    desk.with_policy(f'[[accept]]\ntee = "tdx"\nmeasurements.mrtd = ["{"00" * 48}"]\n')
+    desk.with_policy(f'[[accept]]\ntee = "sgx"\nmeasurements.mrenclave = ["{"00" * 32}"]\n')
     answer = present(desk, measurement())
     assert isinstance(answer, Refusal)
     assert answer.error == "PolicyError"
