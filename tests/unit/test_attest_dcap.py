@@ -31,7 +31,7 @@ def test_what_the_sgx_quote_says() -> None:
     assert (claims.debug, claims.trusts_os) == (False, False)
     assert claims.tcb_status == "ConfigurationAndSWHardeningNeeded"
     assert claims.advisories == ("INTEL-SA-00289", "INTEL-SA-00615")
-    assert claims.numbers == {"isv_svn": 0, "isv_prod_id": 0, "tcb_evaluation_number": 17, "pce_svn": 13}
+    assert claims.numbers == {"isv_svn": 0, "tcb_evaluation_number": 17, "pce_svn": 13}
 
 
 def test_what_the_tdx_quote_says() -> None:

@@ -35,7 +35,7 @@ MEASUREMENTS: Final = {
     },
 }
 NUMBERS: Final = {
-    "sgx": frozenset(("isv_svn", "isv_prod_id", "tcb_evaluation_number", "pce_svn")),
+    "sgx": frozenset(("isv_svn", "tcb_evaluation_number", "pce_svn")),
     "tdx": frozenset(("tcb_evaluation_number", "pce_svn", *(f"tee_tcb_svn{index}" for index in range(16)))),
 }
 
@@ -168,7 +168,7 @@ def _sgx_claims(verified: _Verified, report: dict[str, Any]) -> Claims:
         "misc_select": report["misc_select"].to_bytes(4, "big"),
         "isv_prod_id": report["isv_prod_id"].to_bytes(2, "big"),
     }
-    numbers = {"isv_svn": report["isv_svn"], "isv_prod_id": report["isv_prod_id"]}
+    numbers = {"isv_svn": report["isv_svn"]}
     debug = bool(attributes[0] & _SGX_DEBUG)
     return _claims("sgx", verified, report, measurements, numbers, debug=debug)
 
