@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from plinius.attest import dcap, snp, tpm2_verify
+from plinius.attest.release import Anchor
 from plinius.attest.tpm_wire import MAX_PCRS
 from plinius.errors import ConfigError
 from plinius.files import read_small
@@ -70,7 +71,6 @@ Status: TypeAlias = Literal[
     "TDRelaunchAdvised",
     "TDRelaunchAdvisedConfigurationNeeded",
 ]
-Anchor: TypeAlias = Literal["none", "broker", "tpm"]
 
 
 class Accept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
