@@ -8,6 +8,7 @@ enough, the owner's policy says. The window in which all dates hold, it reports;
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +52,11 @@ _TD_FIELDS: Final = {
     **{f"rtmr{index}": f"rt_mr{index}" for index in range(4)},
 }
 _SGX_DEBUG: Final = 0x02  # Intel SDM volume 3D, table 37-3: ATTRIBUTES.DEBUG
+_OUT_OF_DATE: Final = {
+    "CertExpired": "a certificate was valid until",
+    "CertNotValidYet": "a certificate is valid only from",
+    "CrlExpired": "a revocation list was valid until",
+}
 _TD_DEBUG: Final = 0xFF  # Intel TDX module ABI, ATTRIBUTES: the group TUD, "TD under debug", of which bit 0 is DEBUG
 
 
@@ -135,8 +141,18 @@ def _verified(quote: bytes, collateral: str, at: int) -> _Verified:
         claims = qvl.QuoteVerifier().verify_with_policy(quote, parsed, at, qvl.QuotePolicy.claims_only(at))
         return msgspec.json.decode(claims.to_json(), type=_Verified)
     except (ValueError, OverflowError, msgspec.MsgspecError) as error:
-        hint = "; fetch current collateral, or name the time to appraise it for" if "Expired" in str(error) else ""
-        raise EvidenceError(f"the quote does not verify: {error}{hint}") from None
+        hint = "; fetch current collateral, or name the time to appraise it for" if "xpired" in str(error) else ""
+        raise EvidenceError(f"the quote does not verify: {_dated(str(error))}{hint}") from None
+
+
+def _dated(text: str) -> str:
+    """The library's words, with dates in the place of its structures and seconds."""
+
+    def said(found: re.Match[str]) -> str:
+        return f"{_OUT_OF_DATE[found[1]]} {datetime.fromtimestamp(int(found[2]), UTC).isoformat()}"
+
+    names = "|".join(_OUT_OF_DATE)
+    return re.sub(rf"({names}) {{ time: UnixTime\(\d+\), \w+: UnixTime\((\d{{1,11}})\) }}", said, text)
 
 
 def _library() -> ModuleType:
