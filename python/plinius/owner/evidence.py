@@ -35,21 +35,26 @@ class Given(msgspec.Struct, frozen=True):
         evidence: In our form.
         collateral: For a quote; empty: what the evidence brings.
         certificates: For an SNP report, in DER: VCEK, ASK, ARK; empty: what the evidence brings.
+        revocations: For an SNP report, in DER: AMD's revocation list; empty: what the evidence brings.
     """
 
     tee: str
     evidence: bytes
     collateral: str = ""
     certificates: tuple[bytes, ...] = ()
+    revocations: bytes = b""
 
 
-def read(path: str, collateral: str | None = None, certificates: Sequence[str] = ()) -> Given:
+def read(
+    path: str, collateral: str | None = None, certificates: Sequence[str] = (), revocations: str | None = None
+) -> Given:
     """Reads a file of evidence.
 
     Args:
         path: Our own form, an SGX or TDX quote, or an SNP report; the last two binary or in hexadecimal digits.
         collateral: A file of collateral for a quote, JSON.
         certificates: Files with the certificates of an SNP report, DER or PEM, in any order.
+        revocations: A file with AMD's revocation list for an SNP report, DER.
 
     Raises:
         ConfigError: A file cannot be read, or does not go with this evidence.
@@ -61,8 +66,11 @@ def read(path: str, collateral: str | None = None, certificates: Sequence[str] =
         raise ConfigError(f"--collateral is for SGX and TDX quotes, and this is {tee}", path=path)
     if certificates and tee != snp.TEE:
         raise ConfigError(f"--certificates are for SNP reports, and this is {tee}", path=path)
+    if revocations and tee != snp.TEE:
+        raise ConfigError(f"--revocations is for SNP reports, and this is {tee}", path=path)
     text = _content(collateral).decode(errors="replace") if collateral else ""
-    return Given(tee, evidence, text, _chain(certificates) if certificates else ())
+    listed = _listed(revocations) if revocations else b""
+    return Given(tee, evidence, text, _chain(certificates) if certificates else (), listed)
 
 
 def _recognized(content: bytes, path: str) -> tuple[str, bytes]:
@@ -119,6 +127,13 @@ def _certificates(path: str) -> list[x509.Certificate]:
         return [load_certificate(content)]
     except MALFORMED as error:
         raise ConfigError(f"this is no certificate in DER or PEM: {error}", path=path) from None
+
+
+def _listed(path: str) -> bytes:
+    content = _content(path)
+    if not content:  # which would be taken for none
+        raise ConfigError("this revocation list is empty; fetch it anew", path=path)
+    return content
 
 
 def _content(path: str) -> bytes:
