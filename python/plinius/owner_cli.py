@@ -110,7 +110,8 @@ def verify(
     """Appraise evidence from a file, offline, and say of each check what was found. Exit code 11: refused.
 
     Args:
-        evidence: An SGX or TDX quote, an SNP report (both binary or hexadecimal), or evidence that plinius made.
+        evidence: An SGX or TDX quote, an SNP report (both binary or hexadecimal), or evidence that plinius made. A
+            TPM's proves nothing outside of its session with a broker.
         policy: What is accepted, see: plinius policy. Without it, only whether the evidence is genuine is said.
     """
     from plinius.owner.evidence import read

@@ -16,6 +16,7 @@ import pytest
 from evidence import AT, Made, packed, real, real_quote, real_snp
 from inside import Command
 from plinius.attest import simulated
+from plinius.attest.tpm2_messages import Quoted
 from plinius.errors import EvidenceError
 from plinius.owner.evidence import Given
 from plinius.owner.identity import Identity
@@ -206,6 +207,13 @@ def test_what_does_not_fit_is_named(refusal: Refusal, inside: Command, tmp_path:
 def test_what_is_no_evidence_is_refused(refusal: Refusal, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "evidence").write_bytes(content)
     assert "no evidence that is known" in refusal(ATTESTATION, "verify", tmp_path / "evidence")
+
+
+def test_a_tpms_evidence_is_not_appraised_outside_of_its_session(refusal: Refusal, tmp_path: Path) -> None:
+    """Without the secret that the TPM opened, nothing says that a TPM has the key which signed."""
+    quoted = Quoted(bytes(32), b"attested", b"signature", [(0, bytes(32))])
+    (tmp_path / "evidence").write_bytes(msgspec.msgpack.encode(quoted))
+    assert "only in its session" in refusal(ATTESTATION, "verify", tmp_path / "evidence")
 
 
 def test_evidence_is_not_taken_for_that_of_another_tee() -> None:

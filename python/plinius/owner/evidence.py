@@ -16,6 +16,7 @@ from plinius.attest.simulated import SimulatedEvidence
 from plinius.attest.snp import SnpEvidence
 from plinius.attest.snp_chain import MALFORMED, load_certificate
 from plinius.attest.snp_report import REPORT_BYTES
+from plinius.attest.tpm2_messages import Quoted
 from plinius.errors import ConfigError, EvidenceError
 from plinius.files import read_small
 
@@ -78,7 +79,7 @@ def _recognized(content: bytes, path: str) -> tuple[str, bytes]:
         return _TEE_TYPES[_tee_type(content)], msgspec.msgpack.encode(QuoteEvidence(content))
     if len(content) == REPORT_BYTES:
         return snp.TEE, msgspec.msgpack.encode(SnpEvidence(content))
-    for form in (QuoteEvidence | SnpEvidence, SimulatedEvidence):
+    for form in (QuoteEvidence | SnpEvidence, SimulatedEvidence, Quoted):
         try:
             parsed = msgspec.msgpack.decode(content, type=form)
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -87,6 +88,11 @@ def _recognized(content: bytes, path: str) -> tuple[str, bytes]:
             if not _is_quote(parsed.quote):
                 break
             return _TEE_TYPES[_tee_type(parsed.quote)], content
+        if isinstance(parsed, Quoted):
+            raise EvidenceError(
+                f"{path}: a TPM's evidence proves something only in its session, in which the TPM shows that it holds "
+                "the key that signed; let a broker appraise it, and see: plinius audit"
+            )
         return (snp.TEE if isinstance(parsed, SnpEvidence) else "simulated"), content
     raise EvidenceError(f"{path}: this is no evidence that is known: no SGX or TDX quote, no SNP report, none of ours")
 
