@@ -138,6 +138,7 @@ def test_an_authority_that_amd_has_revoked_is_refused_offline_too(
     assert "AMD has revoked the certificate CN=ask" in done.out
     listed.write_bytes(b"")
     assert "is empty" in refusal(OPTION_OR_FILE, *verify, "--revocations", listed)
+    assert "cannot read" in refusal(OPTION_OR_FILE, *verify, "--revocations", "")  # a shell's unset variable
 
 
 def test_evidence_out_of_its_time_is_refused(

@@ -167,7 +167,7 @@ def _verifier(roots: Sequence[x509.Certificate], at: datetime) -> verification.C
     return builder.extension_policies(ca_policy=authority, ee_policy=leaf).build_client_verifier()
 
 
-# Some vendors' certificates lack the usages, as TCG's "EK Credential Profile" once allowed; none may name another use.
+# A certificate that names no uses is for any (RFC 5280, 4.2.1.3 and 4.2.1.12); one that names some must name ours.
 def _require_issuing(_: object, __: object, usage: x509.KeyUsage | None) -> None:
     if usage is not None and not usage.key_cert_sign:
         raise ValueError("the root may not sign certificates (keyCertSign)")

@@ -67,10 +67,10 @@ def read(
         raise ConfigError(f"--collateral is for SGX and TDX quotes, and this is {tee}", path=path)
     if certificates and tee != snp.TEE:
         raise ConfigError(f"--certificates are for SNP reports, and this is {tee}", path=path)
-    if revocations and tee != snp.TEE:
+    if revocations is not None and tee != snp.TEE:
         raise ConfigError(f"--revocations is for SNP reports, and this is {tee}", path=path)
     text = _content(collateral).decode(errors="replace") if collateral else ""
-    listed = _listed(revocations) if revocations else b""
+    listed = _listed(revocations) if revocations is not None else b""
     return Given(tee, evidence, text, _chain(certificates) if certificates else (), listed)
 
 
