@@ -18,6 +18,7 @@ Certificates = Annotated[
     tuple[str, ...],
     Parameter(consume_multiple=True, help="VCEK, ASK and ARK of an SNP report, DER or PEM."),
 ]
+Revocations = Annotated[str | None, Parameter(help="AMD's revocation list for an SNP report, DER.")]
 
 
 def keygen(
@@ -75,6 +76,7 @@ def policy(
     at: At = None,
     collateral: Collateral = None,
     certificates: Certificates = (),
+    revocations: Revocations = None,
 ) -> None:
     """Write a policy to start from: which enclaves get the key. Read it and fill it in before you use it.
 
@@ -89,9 +91,11 @@ def policy(
     from plinius.owner.starting import starting_policy
     from plinius.owner.verify import claims_of
 
-    if from_ is None and (at or collateral or certificates):
-        raise ConfigError("--at, --collateral and --certificates are about evidence: name it with --from")
-    claims = claims_of(read(from_, collateral, certificates), _time(at)) if from_ else None
+    if from_ is None and (at or collateral or certificates or revocations is not None):
+        raise ConfigError(
+            "--at, --collateral, --certificates and --revocations are about evidence: name it with --from"
+        )
+    claims = claims_of(read(from_, collateral, certificates, revocations), _time(at)) if from_ else None
     text = starting_policy(tee, claims)
     with new_file(output, mode=0o644) as file:
         file.write(text.encode())
@@ -106,27 +110,25 @@ def verify(
     at: At = None,
     collateral: Collateral = None,
     certificates: Certificates = (),
+    revocations: Revocations = None,
     json: Json = False,
 ) -> None:
     """Appraise evidence from a file, offline, and say of each check what was found. Exit code 11: refused.
 
     Args:
-        evidence: An SGX or TDX quote, an SNP report (both binary or hexadecimal), or evidence that plinius made.
+        evidence: An SGX or TDX quote, an SNP report (both binary or hexadecimal), or evidence that plinius made. A
+            TPM's proves nothing outside of its session with a broker.
         policy: What is accepted, see: plinius policy. Without it, only whether the evidence is genuine is said.
     """
-    from plinius.errors import EvidenceError
-    from plinius.owner.appraisal import require
     from plinius.owner.evidence import read
     from plinius.owner.policy import load
-    from plinius.owner.verify import explain, facts
+    from plinius.owner.verify import explain, facts, require
     from plinius.owner.verify import verify as run
 
     accepted = load(policy) if policy else None
-    verdict = run(read(evidence, collateral, certificates), _time(at), accepted)
+    verdict = run(read(evidence, collateral, certificates, revocations), _time(at), accepted)
     answer(json, facts(verdict), *explain(verdict))
-    if verdict.claims is None:
-        raise EvidenceError(verdict.checks[0].text)
-    require(verdict.checks)
+    require(verdict)
 
 
 def _time(text: str | None) -> datetime:

@@ -21,7 +21,7 @@ measurements.measurement = ["{"cc" * 48}"]
 
 
 def claims(*, debug: bool) -> Claims:
-    measured = {"measurement": b"\xcc" * 48, "root": b"\xab" * 32}
+    measured = {"measurement": b"\xcc" * 48, "vmpl": b"\0", "root": b"\xab" * 32}
     return Claims(tee="snp", report_data=bytes(32), measurements=measured, debug=debug)
 
 
@@ -51,7 +51,8 @@ def test_the_owner_can_accept_it_by_a_word_of_her_own() -> None:
 @pytest.mark.parametrize("tee", ["sgx", "tdx"])
 def test_debug_enclaves_of_intel_are_never_accepted(tee: str) -> None:
     """Their quotes do not verify, so a policy cannot even ask for them."""
-    name, length = ("mrenclave", 32) if tee == "sgx" else ("mrtd", 48)
-    text = f'[[accept]]\ntee = "{tee}"\nmeasurements.{name} = ["{"00" * length}"]\ndebug = true\n'
+    names, length = (("mrenclave",), 32) if tee == "sgx" else (("mrtd", "rtmr1", "rtmr2"), 48)
+    measured = "".join(f'measurements.{name} = ["{"00" * length}"]\n' for name in names)
+    text = f'[[accept]]\ntee = "{tee}"\n{measured}debug = true\n'
     with pytest.raises(ConfigError, match="debug"):
         parse(text.encode(), "policy.toml")

@@ -6,10 +6,11 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hostile import GARBAGE, HALF, HUGE, bound_to
-from plinius.attest.release import KEMS, Grant, seal_key
+from plinius.attest.release import KEMS, Grant, Terms, seal_key
 from plinius.attest.simulated import SimulatedAttester
 from plinius.enclave.provisioning import request_key
 from plinius.errors import EnclaveError, PliniusError, PolicyError, ProvisioningError
@@ -113,6 +114,14 @@ def test_a_changed_release_does_not_open(key: Key) -> None:
         assert isinstance(answer_to(flipped(at)), ProvisioningError), at
     for cut in (lambda sealed: sealed[:-1], lambda sealed: sealed + b"\0", lambda _: b""):
         assert isinstance(answer_to(cut), ProvisioningError)
+
+
+@pytest.mark.parametrize("anchor", ["", "None", "broker2", "clock"])
+def test_terms_with_an_anchor_that_is_unknown_give_no_key(key: Key, anchor: Any) -> None:
+    """Taken for none, they would let the host roll the job back."""
+    asking = Asking()
+    asking.channel.send(KeyRelease(seal_key(key, KEMS[0], *asking.challenge(), Terms(anchor=anchor))))
+    assert isinstance(asking.outcome(), ProvisioningError)
 
 
 @pytest.mark.parametrize("content", [GARBAGE, HUGE, HALF, b""])

@@ -93,7 +93,7 @@ def test_an_enclave_of_other_code_gets_no_key(desk: Desk, job: Job) -> None:
 
 
 def test_a_policy_that_does_not_name_the_insecure_tee_gives_no_key(desk: Desk, job: Job) -> None:
-    (desk.own / "policy.toml").write_text(f'[[accept]]\ntee = "tdx"\nmeasurements.mrtd = ["{"00" * 48}"]\n')
+    (desk.own / "policy.toml").write_text(f'[[accept]]\ntee = "sgx"\nmeasurements.mrenclave = ["{"00" * 32}"]\n')
     with desk.broker() as address:
         assert "tee" in refused(11, *desk.host(address, job.pool))
 

@@ -31,7 +31,7 @@ def test_what_the_sgx_quote_says() -> None:
     assert (claims.debug, claims.trusts_os) == (False, False)
     assert claims.tcb_status == "ConfigurationAndSWHardeningNeeded"
     assert claims.advisories == ("INTEL-SA-00289", "INTEL-SA-00615")
-    assert claims.numbers == {"isv_svn": 0, "isv_prod_id": 0, "tcb_evaluation_number": 17, "pce_svn": 13}
+    assert claims.numbers == {"isv_svn": 0, "tcb_evaluation_number": 17, "pce_svn": 13}
 
 
 def test_what_the_tdx_quote_says() -> None:
@@ -58,6 +58,27 @@ def test_a_quote_verifies_in_its_window_and_not_one_second_outside(tee: str) -> 
     for outside in (first - SECOND, last):
         with pytest.raises(EvidenceError, match="does not verify"):
             dcap.verify(evidence, outside)
+
+
+def test_what_is_out_of_date_is_said_with_dates() -> None:
+    evidence = packed(real_quote("tdx"))
+    with pytest.raises(EvidenceError, match=r": a revocation list was valid until 2026-04-03T11:21:57\+00:00; fetch"):
+        dcap.verify(evidence, datetime(2026, 11, 27, tzinfo=UTC))
+    with pytest.raises(EvidenceError, match="TCBInfo expired; fetch"):
+        dcap.verify(evidence, datetime(2025, 7, 25, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("said", "plain"),
+    [
+        ("CertExpired { time: UnixTime(9), not_after: UnixTime(5) }", "a certificate was valid until 1970-"),
+        ("CertNotValidYet { time: UnixTime(1), not_before: UnixTime(5) }", "a certificate is valid only from 1970-"),
+        ("CrlExpired { time: UnixTime(9), next_update: UnixTime(999999999999999) }", "CrlExpired { time"),
+        ("UnknownIssuer", "UnknownIssuer"),
+    ],
+)
+def test_the_librarys_structures_are_put_into_words(said: str, plain: str) -> None:
+    assert dcap._dated(f"Verification failed: {said}").startswith(f"Verification failed: {plain}")
 
 
 def test_the_window_is_enforced_whatever_the_library_says(monkeypatch: pytest.MonkeyPatch) -> None:

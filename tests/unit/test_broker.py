@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +281,9 @@ class TestEveryFieldOfFreshness:
 
     def test_anchor_gap_s(self, desk: Desk) -> None:
         """The enclave is told, and waits (tests/unit/test_tpm_anchor.py)."""
-        desk.with_policy(POLICY + "anchor_gap_s = 3\n")
+        asked = msgspec.structs.replace(desk.job.policy.freshness, anchor="tpm", anchor_gap_s=3)
+        desk.job = replace(desk.job, policy=msgspec.structs.replace(desk.job.policy, freshness=asked))
+        desk.start()
         grant = Enclave(desk).confirmed().grant
         assert grant is not None
         assert grant.terms.anchor_gap_s == 3

@@ -21,6 +21,7 @@ advisories = ["INTEL-SA-00001"]
 [accept.measurements]
 mrtd = ["{mrtd}", "{other}"]
 rtmr1 = ["{mrtd}"]
+rtmr2 = ["{other}"]
 [accept.minimum]
 tcb_evaluation_number = 17
 """.format(mrtd="aa" * 48, other="bb" * 48)
@@ -32,6 +33,7 @@ measurements.measurement = ["{"cc" * 48}"]
 measurements.vmpl = ["00"]
 minimum.tcb_snp = 8
 """
+NO_LEVEL = SNP.replace("measurements.vmpl", "# ")
 TPM = '[[accept]]\ntee = "tpm2"\ntrust_os = true\nmeasurements.pcr11 = ["{}"]\n'.format("dd" * 32)
 TPM += f'measurements.ek = ["{"ee" * 32}"]\n'
 
@@ -41,7 +43,7 @@ def claims(tee: str, **changes: Any) -> Claims:
         "tdx": Claims(
             tee="tdx",
             report_data=bytes(32),
-            measurements={"mrtd": b"\xaa" * 48, "rtmr1": b"\xaa" * 48},
+            measurements={"mrtd": b"\xaa" * 48, "rtmr1": b"\xaa" * 48, "rtmr2": b"\xbb" * 48},
             debug=False,
             tcb_status="UpToDate",
             advisories=("INTEL-SA-00001",),
@@ -76,6 +78,10 @@ def test_what_the_policy_names_is_accepted(policy: str, tee: str) -> None:
     assert len(checks) > 4
 
 
+def snp(**measured: bytes) -> Claims:
+    return claims("snp", measurements={**claims("snp").measurements, **measured})
+
+
 # Each field of the policy: how the policy or the claims are changed so that this field, and no other, refuses.
 MUTATIONS: dict[str, list[tuple[str, str, Claims]]] = {
     "tee": [
@@ -86,8 +92,10 @@ MUTATIONS: dict[str, list[tuple[str, str, Claims]]] = {
     "measurements": [
         ("measurements.mrtd", TDX.replace("aa" * 48 + '", "bb', "bc" * 48 + '", "bb'), claims("tdx")),
         ("measurements.rtmr1", TDX.replace('rtmr1 = ["aa', 'rtmr1 = ["ab'), claims("tdx")),
-        ("measurements.rtmr1", TDX, claims("tdx", measurements={"mrtd": b"\xaa" * 48})),
+        ("measurements.rtmr1", TDX, claims("tdx", measurements={"mrtd": b"\xaa" * 48, "rtmr2": b"\xbb" * 48})),
         ("measurements.vmpl", SNP.replace('["00"]', '["01", "02"]'), claims("snp")),
+        ("measurements.vmpl", NO_LEVEL, snp(vmpl=b"\1")),
+        ("measurements.vmpl", NO_LEVEL, snp(vmpl=b"\3")),
         ("measurements.pcr11", TPM.replace("dd" * 32, "dc" * 32), claims("tpm2")),
         ("measurements.ek", TPM.replace("ee" * 32, "ef" * 32), claims("tpm2")),
     ],
@@ -120,7 +128,7 @@ MUTATIONS: dict[str, list[tuple[str, str, Claims]]] = {
     "roots": [
         ("roots", SNP.replace(ROOT.hex(), AMD_ROOTS["Milan"].hex()), claims("snp")),
         ("roots", SNP.replace("roots", "# "), claims("snp")),
-        ("roots", SNP, claims("snp", measurements={**claims("snp").measurements, "root": AMD_ROOTS["Milan"]})),
+        ("roots", SNP, snp(root=AMD_ROOTS["Milan"])),
         ("roots", SNP, claims("snp", measurements={"measurement": b"\xcc" * 48, "vmpl": b"\0"})),
     ],
 }
@@ -143,8 +151,7 @@ def test_every_field_refuses_by_its_name(field: str, policy: str, said: Claims) 
 
 def test_without_roots_amds_own_are_accepted() -> None:
     policy = SNP.replace("roots", "# ")
-    genuine = {**claims("snp").measurements, "root": AMD_ROOTS["Genoa"]}
-    assert refused(policy, claims("snp", measurements=genuine)) == []
+    assert refused(policy, snp(root=AMD_ROOTS["Genoa"])) == []
     assert parse(SNP.encode(), "p.toml").roots() == {ROOT}
 
 
@@ -172,6 +179,8 @@ def test_what_is_left_out_is_the_careful_choice() -> None:
     policy = parse(TDX.replace("tcb_statuses", "# ").encode(), "p.toml")
     assert policy.accept[0].statuses == ("UpToDate",)
     assert (policy.accept[0].debug, policy.accept[0].trust_os) == (False, False)
+    assert refused(NO_LEVEL, claims("snp")) == []
+    assert refused(SNP.replace('["00"]', '["02"]'), snp(vmpl=b"\2")) == []
     assert policy.freshness == Freshness(anchor="broker", anchor_every=1, going_back=False, evidence_max_age_s=60)
 
 
@@ -198,6 +207,10 @@ def test_what_is_left_out_is_the_careful_choice() -> None:
         (TPM.replace("dd" * 32, ""), "measurements.pcr11"),
         (TDX.replace('["' + "aa" * 48 + '"]', "[]"), "measurements.rtmr1: list"),
         (TDX.replace("mrtd =", "rtmr0 ="), "name the accepted code: mrtd"),
+        (TDX.replace("rtmr1 =", "rtmr0 ="), "measurements.rtmr1: mrtd is the firmware alone"),
+        (TDX.replace("rtmr2 =", "rtmr3 ="), "measurements.rtmr2: mrtd is the firmware alone"),
+        (TDX.replace("= 17", "= -1"), "minimum.tcb_evaluation_number: no number is below 0"),
+        (SNP.replace("snp = 8", "snp = -5"), "minimum.tcb_snp: no number is below 0"),
         (TDX.replace("tcb_evaluation_number", "isv_svn"), "minimum.isv_svn"),
         (TDX.replace("= 17", '= "17"'), "accept[0].minimum"),
         (TDX.replace("SWHardeningNeeded", "Revoked"), "Revoked"),
@@ -205,6 +218,11 @@ def test_what_is_left_out_is_the_careful_choice() -> None:
         (TDX.replace("tee", "debug = true\ntee"), "debug: debug enclaves of tdx never verify"),
         (TDX.replace("tee", "debug = 0\ntee"), "debug"),
         (TDX.replace("tee", 'trust_os = "yes"\ntee'), "trust_os"),
+        (TDX.replace("tee", "trust_os = true\ntee"), "trust_os: only evidence of tpm2"),
+        (SNP.replace("roots", "trust_os = true\nroots"), "trust_os: only evidence of tpm2"),
+        (SNP.replace("roots", 'advisories = ["X"]\nroots'), "advisories: snp has no advisories"),
+        (TPM.replace("trust_os", 'advisories = ["X"]\ntrust_os'), "advisories: tpm2 has no advisories"),
+        (TPM.replace("trust_os", "debug = true\ntrust_os"), "debug: debug enclaves of tpm2"),
         (TDX.replace("tee", f'roots = ["{ROOT.hex()}"]\ntee'), "roots: tdx has no choice"),
         (SNP.replace("roots", 'tcb_statuses = ["UpToDate"]\nroots'), "tcb_statuses: snp has no TCB status"),
         (SNP.replace(ROOT.hex(), "12"), "roots: a root is"),
@@ -219,6 +237,9 @@ def test_what_is_left_out_is_the_careful_choice() -> None:
         (TPM + "[freshness]\nanchor_gap_s = 86401", "freshness.anchor_gap_s"),
         (TDX + "[freshness]\nevidence_max_age_s = 99999999999\n", "freshness.evidence_max_age_s"),
         (TDX + "[freshness]\nanchor_every = 99999999999999999999\n", "freshness.anchor_every"),
+        (TDX + '[freshness]\nanchor = "none"\nanchor_every = 5', "freshness.anchor_every: it means nothing"),
+        (TDX + '[freshness]\nanchor = "none"\ngoing_back = true', "freshness.going_back: it means nothing"),
+        (TDX + "[freshness]\nanchor_gap_s = 5", "freshness.anchor_gap_s: it means nothing"),
         (TPM.replace("pcr11", "pcr16"), "measurements"),
         (TPM.replace("pcr11", "pcr23"), "measurements"),
         (TPM + "[freshness]\nanchor = 'tpm'\n[sealing]\npcrs = [16, 23]", "sealing.pcrs"),
@@ -243,6 +264,7 @@ def test_a_policy_that_cannot_be_meant_is_refused_with_its_place(text: str, said
     [
         ('measurements.isv_prod_id = ["0001"]\n', "measurements.isv_prod_id"),
         ("minimum.isv_svn = 2\n", "minimum.isv_svn"),
+        ("2\n", "minimum.isv_svn"),
         ("", ""),
     ],
 )
@@ -256,7 +278,7 @@ def test_a_signer_alone_is_not_enough(drop: str, said: str) -> None:
         assert isinstance(parse(policy.encode(), "p.toml"), Policy)
         return
     with pytest.raises(ConfigError, match=said):
-        parse(policy.replace(drop, "").encode(), "p.toml")
+        parse(policy.replace(drop, "0\n" if drop == "2\n" else "").encode(), "p.toml")
 
 
 def test_checks_say_what_was_asked_and_what_was_found() -> None:

@@ -8,6 +8,7 @@ enough, the owner's policy says. The window in which all dates hold, it reports;
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +36,7 @@ MEASUREMENTS: Final = {
     },
 }
 NUMBERS: Final = {
-    "sgx": frozenset(("isv_svn", "isv_prod_id", "tcb_evaluation_number", "pce_svn")),
+    "sgx": frozenset(("isv_svn", "tcb_evaluation_number", "pce_svn")),
     "tdx": frozenset(("tcb_evaluation_number", "pce_svn", *(f"tee_tcb_svn{index}" for index in range(16)))),
 }
 
@@ -51,6 +52,11 @@ _TD_FIELDS: Final = {
     **{f"rtmr{index}": f"rt_mr{index}" for index in range(4)},
 }
 _SGX_DEBUG: Final = 0x02  # Intel SDM volume 3D, table 37-3: ATTRIBUTES.DEBUG
+_OUT_OF_DATE: Final = {
+    "CertExpired": "a certificate was valid until",
+    "CertNotValidYet": "a certificate is valid only from",
+    "CrlExpired": "a revocation list was valid until",
+}
 _TD_DEBUG: Final = 0xFF  # Intel TDX module ABI, ATTRIBUTES: the group TUD, "TD under debug", of which bit 0 is DEBUG
 
 
@@ -135,8 +141,18 @@ def _verified(quote: bytes, collateral: str, at: int) -> _Verified:
         claims = qvl.QuoteVerifier().verify_with_policy(quote, parsed, at, qvl.QuotePolicy.claims_only(at))
         return msgspec.json.decode(claims.to_json(), type=_Verified)
     except (ValueError, OverflowError, msgspec.MsgspecError) as error:
-        hint = "; fetch current collateral, or name the time to appraise it for" if "Expired" in str(error) else ""
-        raise EvidenceError(f"the quote does not verify: {error}{hint}") from None
+        hint = "; fetch current collateral, or name the time to appraise it for" if "xpired" in str(error) else ""
+        raise EvidenceError(f"the quote does not verify: {_dated(str(error))}{hint}") from None
+
+
+def _dated(text: str) -> str:
+    """The library's words, with dates in the place of its structures and seconds."""
+
+    def said(found: re.Match[str]) -> str:
+        return f"{_OUT_OF_DATE[found[1]]} {datetime.fromtimestamp(int(found[2]), UTC).isoformat()}"
+
+    names = "|".join(_OUT_OF_DATE)
+    return re.sub(rf"({names}) {{ time: UnixTime\(\d+\), \w+: UnixTime\((\d{{1,11}})\) }}", said, text)
 
 
 def _library() -> ModuleType:
@@ -168,7 +184,7 @@ def _sgx_claims(verified: _Verified, report: dict[str, Any]) -> Claims:
         "misc_select": report["misc_select"].to_bytes(4, "big"),
         "isv_prod_id": report["isv_prod_id"].to_bytes(2, "big"),
     }
-    numbers = {"isv_svn": report["isv_svn"], "isv_prod_id": report["isv_prod_id"]}
+    numbers = {"isv_svn": report["isv_svn"]}
     debug = bool(attributes[0] & _SGX_DEBUG)
     return _claims("sgx", verified, report, measurements, numbers, debug=debug)
 

@@ -28,7 +28,8 @@ class JobManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         job: What the owner and the host call it.
         job_id: Random: what tells its freshness record from that of any other job.
         owner: The Ed25519 key with which the owner signs challenges and releases.
-        code: Reference value of the measurement of the plinius that may run it (`plinius.attest.simulated`).
+        code: Reference value of the measurement of the plinius that may run it (`plinius.attest.simulated`): the
+            enclave compares its own before it asks for the key, the broker what simulated evidence says.
         cfg: The network's description, whole.
         cfg_name: What messages call it.
         data: The id of the sealed data set, hexadecimal.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -33,13 +33,16 @@ _SMALL_BYTES: Final = 128
 _OBJECTS_A_SIZE: Final = 500
 
 
+Anchor: TypeAlias = Literal["none", "broker", "tpm"]
+
+
 class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What is released beside the key.
 
     Attributes:
         reveal: What the enclave may tell the host beside sizes, steps and timing: of `REVEALABLE`.
         session_key: Seals what enclave and broker say to each other from now on; empty where there is no broker.
-        anchor: ``none``, ``broker`` or ``tpm``: who knows how new the pool's newest generation is.
+        anchor: Who knows how new the pool's newest generation is; terms with a name that is unknown do not open.
         anchor_every: It follows every so many generations.
         anchor_gap_s: Seconds between two writes of an anchor in a TPM.
         head: What the broker's anchor knows; None: nothing yet.
@@ -48,7 +51,7 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     reveal: list[str] = []
     session_key: bytes = b""
-    anchor: str = "none"
+    anchor: Anchor = "none"
     anchor_every: int = 1
     anchor_gap_s: int = 60
     head: AnchoredHead | None = None

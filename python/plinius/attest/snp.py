@@ -68,12 +68,7 @@ def verify(
     parsed = decode(evidence, SnpEvidence)
     seconds(at)  # refuses a time without a zone
     report = snp_report.parse(parsed.report)
-    endorsement = verify_chain(
-        certificates or parsed.certificates,
-        at,
-        {*AMD_ROOTS.values(), *roots},
-        revocations or parsed.revocations,
-    )
+    endorsement = _endorsement(parsed, at, roots, certificates, revocations)
     _require_signature(report, endorsement)
     _require_chip(report, endorsement)
     tcb = {name: report.reported_tcb[place] for name, place in endorsement.layout.items()}
@@ -93,15 +88,27 @@ def verify(
 
 
 def validity(
-    evidence: bytes, at: datetime, *, roots: Collection[bytes] = (), certificates: tuple[bytes, ...] = ()
+    evidence: bytes,
+    at: datetime,
+    *,
+    roots: Collection[bytes] = (),
+    certificates: tuple[bytes, ...] = (),
+    revocations: bytes = b"",
 ) -> tuple[datetime, datetime]:
-    """The first and the last second in which a report verifies, as its certificates say.
+    """The first and the last second in which a report verifies, as its certificates and revocation list say.
 
     Raises:
         EvidenceError: Its certificates do not verify at this time.
     """
     parsed = decode(evidence, SnpEvidence)
-    return verify_chain(certificates or parsed.certificates, at, {*AMD_ROOTS.values(), *roots}).valid
+    return _endorsement(parsed, at, roots, certificates, revocations).valid
+
+
+def _endorsement(
+    parsed: SnpEvidence, at: datetime, roots: Collection[bytes], certificates: tuple[bytes, ...], revocations: bytes
+) -> Endorsement:
+    trusted = {*AMD_ROOTS.values(), *roots}
+    return verify_chain(certificates or parsed.certificates, at, trusted, revocations or parsed.revocations)
 
 
 def _require_signature(report: Report, endorsement: Endorsement) -> None:

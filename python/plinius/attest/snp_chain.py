@@ -57,7 +57,7 @@ class Endorsement(msgspec.Struct, frozen=True, kw_only=True):
         hardware_id: The chip's id, 64 bytes (8 from Turin on).
         layout: Where each number of the TCB is in a report.
         tcb: The numbers of the TCB that the VCEK stands for.
-        valid: From when to when all three certificates are valid.
+        valid: From when to when all three certificates are valid, and the revocation list, where there is one.
     """
 
     public_key: ec.EllipticCurvePublicKey
@@ -97,9 +97,11 @@ def _verified(certificates: Sequence[bytes], at: datetime, roots: Collection[byt
         _require_valid(name, certificate, at)
         _require_issued(name, certificate, issuer)
     _require_issuers(ark, ask)
-    if revocations:
-        _require_unrevoked(revocations, ark, (ask, ark), at)
-    return _endorsement(vcek, root, (vcek, ask, ark))
+    endorsement = _endorsement(vcek, root, (vcek, ask, ark))
+    if not revocations:
+        return endorsement
+    (first, last), (listed, next_list) = endorsement.valid, _unrevoked(revocations, ark, (ask, ark), at)
+    return msgspec.structs.replace(endorsement, valid=(max(first, listed), min(last, next_list)))
 
 
 def _parse(certificates: Sequence[bytes]) -> list[x509.Certificate]:
@@ -148,9 +150,10 @@ def _require_issuers(*issuers: x509.Certificate) -> None:
             raise EvidenceError("a certificate of the SNP report may not issue others")
 
 
-def _require_unrevoked(
+def _unrevoked(
     revocations: bytes, ark: x509.Certificate, issued: Sequence[x509.Certificate], at: datetime
-) -> None:
+) -> tuple[datetime, datetime]:
+    """From when to when the list is valid that revokes none of these."""
     try:
         crl = x509.load_der_x509_crl(revocations)
     except MALFORMED as error:
@@ -162,6 +165,7 @@ def _require_unrevoked(
     for certificate in issued:
         if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
             raise EvidenceError(f"AMD has revoked the certificate {certificate.subject.rfc4514_string()}")
+    return crl.last_update_utc, crl.next_update_utc
 
 
 def _endorsement(vcek: x509.Certificate, root: bytes, chain: Sequence[x509.Certificate]) -> Endorsement:

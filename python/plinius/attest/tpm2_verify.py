@@ -41,6 +41,7 @@ NUMBERS: Final = frozenset(("firmware_version", "reset_count", "restart_count", 
 
 _EXPONENT: Final = 65537  # which a TPM means where it says 0
 _SEED_BYTES: Final = 32
+_EK_CERTIFICATE: Final = x509.ObjectIdentifier("2.23.133.8.1")  # TCG "EK Credential Profile": tcg-kp-EKCertificate
 
 
 def challenge(introduction: bytes, secret: bytes) -> bytes:
@@ -155,11 +156,37 @@ def _endorsement(given: Introduction, at: datetime, roots: Sequence[x509.Certifi
 
 
 def _verifier(roots: Sequence[x509.Certificate], at: datetime) -> verification.ClientVerifier:
-    """Checks signature and times; not extensions: an EK's are not the web's, and only a root itself may issue it."""
-    lenient = verification.ExtensionPolicy.permit_all()
-    authority = lenient.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
+    """Checks signature, times, and what a key is for; not the rest of an EK's extensions, which is not the web's."""
+    either, lenient = verification.Criticality.AGNOSTIC, verification.ExtensionPolicy.permit_all()
+    authority = lenient.require_present(x509.BasicConstraints, either, None)
+    authority = authority.may_be_present(x509.KeyUsage, either, _require_issuing)
+    leaf = lenient.may_be_present(x509.BasicConstraints, either, _require_no_issuer)
+    leaf = leaf.may_be_present(x509.KeyUsage, either, _require_encipherment)
+    leaf = leaf.may_be_present(x509.ExtendedKeyUsage, either, _require_endorsement)
     builder = verification.PolicyBuilder().store(verification.Store(list(roots))).time(at)
-    return builder.extension_policies(ca_policy=authority, ee_policy=lenient).build_client_verifier()
+    return builder.extension_policies(ca_policy=authority, ee_policy=leaf).build_client_verifier()
+
+
+# A certificate that names no uses is for any (RFC 5280, 4.2.1.3 and 4.2.1.12); one that names some must name ours.
+def _require_issuing(_: object, __: object, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("the root may not sign certificates (keyCertSign)")
+
+
+def _require_no_issuer(_: object, __: object, basic: x509.BasicConstraints | None) -> None:
+    if basic is not None and basic.ca:
+        raise ValueError("this is an authority's certificate, not an endorsement key's")
+
+
+def _require_encipherment(_: object, __: object, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_encipherment:
+        raise ValueError("this key is not for encrypting (keyEncipherment), so it is no RSA endorsement key")
+
+
+def _require_endorsement(_: object, __: object, purposes: x509.ExtendedKeyUsage | None) -> None:
+    if purposes is not None and _EK_CERTIFICATE not in purposes:
+        shown = ", ".join(purpose.dotted_string for purpose in purposes)
+        raise ValueError(f"this certificate is for {shown}, not for an endorsement key")
 
 
 def _ek(given: Introduction) -> rsa.RSAPublicKey:

@@ -97,11 +97,15 @@ def train_manifest(work: Work, command: TrainManifest, ordered: Ordered) -> Trai
 
 def _anchor(work: Work, grant: Grant, ordered: Ordered, broker: BrokerAnchor | None) -> Anchor | None:
     """Who knows how new the pool is: whom the owner wants."""
-    if grant.terms.anchor == "tpm":
-        return tpm_anchor(
-            work.platform, grant, ordered.manifest.job_id, broker, lambda text: work.channel.send(Notice(text))
-        )
-    return broker if grant.terms.anchor == "broker" else None
+    match grant.terms.anchor:
+        case "tpm":
+            return tpm_anchor(
+                work.platform, grant, ordered.manifest.job_id, broker, lambda text: work.channel.send(Notice(text))
+            )
+        case "broker":
+            return broker
+        case "none":
+            return None
 
 
 def infer(work: Work, command: Infer, cfg: bytes) -> Inferred:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -12,8 +13,9 @@ from plinius.attest.manifest import JobManifest, digest, parse
 from plinius.attest.release import Grant, RecipientKey
 from plinius.attest.report import report_data
 from plinius.attest.signing import challenge_content, check_signature, release_content
+from plinius.attest.simulated import measurement
 from plinius.enclave.anchoring import BrokerAnchor
-from plinius.errors import ConfigError, ProvisioningError, named
+from plinius.errors import ConfigError, PolicyError, ProvisioningError, named
 from plinius.mirror.manifest import AnchoredHead
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, LineLost, Refusal
 
@@ -32,12 +34,19 @@ class Ordered(NamedTuple):
 
     @classmethod
     def read(cls, signed: bytes) -> Ordered:
-        """Reads a signed manifest.
+        """Reads a signed manifest, before the sandbox.
+
+        What a TEE measures says that this code is honest; here it says for itself which release it is.
 
         Raises:
             EvidenceError: It is malformed, or was changed.
+            PolicyError: It is for another plinius than this one.
         """
-        return cls(parse(signed), digest(signed))
+        manifest, running = parse(signed), measurement()
+        if not hmac.compare_digest(manifest.code, running):
+            both = f"the manifest names {manifest.code.hex()}, and this plinius is {running.hex()}"
+            raise PolicyError(f"field code: {both}; install that one, or have this one's job signed", field="code")
+        return cls(manifest, digest(signed))
 
 
 def request_key(channel: Channel, attester: Attester) -> Grant:

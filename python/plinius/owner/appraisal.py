@@ -55,7 +55,7 @@ def require(checks: Iterable[Check]) -> None:
 
 def _checks(accept: Accept, claims: Claims) -> list[Check]:
     checks = [
-        *(_measurement(name, values, claims) for name, values in accept.measurements.items()),
+        *(_measurement(name, values, claims) for name, values in accept.values.items()),
         *(_minimum(name, least, claims) for name, least in accept.minimum.items()),
     ]
     if accept.tee in WITH_STATUS:

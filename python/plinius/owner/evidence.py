@@ -16,6 +16,7 @@ from plinius.attest.simulated import SimulatedEvidence
 from plinius.attest.snp import SnpEvidence
 from plinius.attest.snp_chain import MALFORMED, load_certificate
 from plinius.attest.snp_report import REPORT_BYTES
+from plinius.attest.tpm2_messages import Quoted
 from plinius.errors import ConfigError, EvidenceError
 from plinius.files import read_small
 from plinius.pool_file import is_pool
@@ -36,21 +37,26 @@ class Given(msgspec.Struct, frozen=True):
         evidence: In our form.
         collateral: For a quote; empty: what the evidence brings.
         certificates: For an SNP report, in DER: VCEK, ASK, ARK; empty: what the evidence brings.
+        revocations: For an SNP report, in DER: AMD's revocation list; empty: what the evidence brings.
     """
 
     tee: str
     evidence: bytes
     collateral: str = ""
     certificates: tuple[bytes, ...] = ()
+    revocations: bytes = b""
 
 
-def read(path: str, collateral: str | None = None, certificates: Sequence[str] = ()) -> Given:
+def read(
+    path: str, collateral: str | None = None, certificates: Sequence[str] = (), revocations: str | None = None
+) -> Given:
     """Reads a file of evidence.
 
     Args:
         path: Our own form, an SGX or TDX quote, or an SNP report; the last two binary or in hexadecimal digits.
         collateral: A file of collateral for a quote, JSON.
         certificates: Files with the certificates of an SNP report, DER or PEM, in any order.
+        revocations: A file with AMD's revocation list for an SNP report, DER.
 
     Raises:
         ConfigError: A file cannot be read, or does not go with this evidence.
@@ -64,8 +70,11 @@ def read(path: str, collateral: str | None = None, certificates: Sequence[str] =
         raise ConfigError(f"--collateral is for SGX and TDX quotes, and this is {tee}", path=path)
     if certificates and tee != snp.TEE:
         raise ConfigError(f"--certificates are for SNP reports, and this is {tee}", path=path)
+    if revocations is not None and tee != snp.TEE:
+        raise ConfigError(f"--revocations is for SNP reports, and this is {tee}", path=path)
     text = _content(collateral).decode(errors="replace") if collateral else ""
-    return Given(tee, evidence, text, _chain(certificates) if certificates else ())
+    listed = _listed(revocations) if revocations is not None else b""
+    return Given(tee, evidence, text, _chain(certificates) if certificates else (), listed)
 
 
 def _recognized(content: bytes, path: str) -> tuple[str, bytes]:
@@ -73,7 +82,7 @@ def _recognized(content: bytes, path: str) -> tuple[str, bytes]:
         return _TEE_TYPES[_tee_type(content)], msgspec.msgpack.encode(QuoteEvidence(content))
     if len(content) == REPORT_BYTES:
         return snp.TEE, msgspec.msgpack.encode(SnpEvidence(content))
-    for form in (QuoteEvidence | SnpEvidence, SimulatedEvidence):
+    for form in (QuoteEvidence | SnpEvidence, SimulatedEvidence, Quoted):
         try:
             parsed = msgspec.msgpack.decode(content, type=form)
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -82,6 +91,11 @@ def _recognized(content: bytes, path: str) -> tuple[str, bytes]:
             if not _is_quote(parsed.quote):
                 break
             return _TEE_TYPES[_tee_type(parsed.quote)], content
+        if isinstance(parsed, Quoted):
+            raise EvidenceError(
+                f"{path}: a TPM's evidence proves something only in its session, in which the TPM shows that it holds "
+                "the key that signed; let a broker appraise it, and see: plinius audit"
+            )
         return (snp.TEE if isinstance(parsed, SnpEvidence) else "simulated"), content
     raise EvidenceError(f"{path}: this is no evidence that is known: no SGX or TDX quote, no SNP report, none of ours")
 
@@ -122,6 +136,13 @@ def _certificates(path: str) -> list[x509.Certificate]:
         return [load_certificate(content)]
     except MALFORMED as error:
         raise ConfigError(f"this is no certificate in DER or PEM: {error}", path=path) from None
+
+
+def _listed(path: str) -> bytes:
+    content = _content(path)
+    if not content:  # which would be taken for none
+        raise ConfigError("this revocation list is empty; fetch it anew", path=path)
+    return content
 
 
 def _content(path: str) -> bytes:

@@ -142,7 +142,12 @@ def _endorsements(folder: str) -> Endorsements:
 
     def optional(name: str) -> bytes:
         path = os.path.join(folder, name)  # noqa: PTH118
-        return read_small(path, _MAX_ENDORSEMENT_BYTES, "the vendor's statement") if os.path.exists(path) else b""  # noqa: PTH110
+        if not os.path.lexists(path):
+            return b""
+        content = read_small(path, _MAX_ENDORSEMENT_BYTES, "the vendor's statement")
+        if not content:  # which would be taken for none
+            raise ConfigError("this file is empty; remove it, or fetch it anew", path=path)
+        return content
 
     certificates = tuple(filter(None, map(optional, CERTIFICATES)))
     collateral = optional(COLLATERAL).decode(errors="replace")  # what is no text is no JSON either, and refused

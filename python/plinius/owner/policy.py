@@ -1,4 +1,8 @@
-"""The owner's policy: which enclaves get the key. A TOML file; what it does not name is refused."""
+"""The owner's policy: which enclaves get the key. A TOML file.
+
+Of what it names, all but the listed values is refused. A measurement that it does not name may be anything, so it has
+to name those that together are the code. What it leaves out beside them is the careful choice.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from plinius.attest import dcap, snp, tpm2_verify
+from plinius.attest.release import Anchor
 from plinius.attest.tpm_wire import MAX_PCRS
 from plinius.errors import ConfigError
 from plinius.files import read_small
@@ -38,9 +43,22 @@ CODE: Final[dict[str, frozenset[str]]] = {
     "snp": frozenset(("measurement",)),
     "tpm2": frozenset(f"pcr{index}" for index in range(MAX_PCRS) if index not in RESETTABLE),
 }
+# Of these all must be named: mrtd is the firmware alone, and starts any system.
+WHOLE: Final = {"tdx": frozenset(("mrtd", "rtmr1", "rtmr2"))}
 NUMBERS: Final[dict[str, frozenset[str]]] = {**dcap.NUMBERS, "snp": snp.NUMBERS, "tpm2": tpm2_verify.NUMBERS}
 # Where the vendor says of the platform how good its firmware is; a revoked one never verifies.
 WITH_STATUS: Final = frozenset(dcap.NUMBERS)
+_HIGHEST_VMPL: Final = "00"
+# Where a field of a table says something, and why it is refused elsewhere: its owner would believe what is not so.
+_APPLIES: Final[dict[str, tuple[frozenset[str], str]]] = {
+    "tcb_statuses": (WITH_STATUS, "{} has no TCB status; remove this, and see `minimum`"),
+    "advisories": (WITH_STATUS, "{} has no advisories; remove this, and see `minimum`"),
+    "debug": (frozenset((snp.TEE,)), "debug enclaves of {} never verify, or never say so; remove this"),
+    "trust_os": (frozenset(("tpm2",)), "only evidence of tpm2 asks for this, not that of {}; remove this"),
+    "roots": (frozenset((snp.TEE,)), "{} has no choice of roots; remove this"),
+}
+# The same of the fields of [freshness], by the anchor.
+_ANCHORED: Final = {"anchor_every": ("broker", "tpm"), "going_back": ("broker", "tpm"), "anchor_gap_s": ("tpm",)}
 
 Tee: TypeAlias = Literal["simulated-insecure", "sgx", "tdx", "snp", "tpm2"]
 Status: TypeAlias = Literal[
@@ -53,7 +71,6 @@ Status: TypeAlias = Literal[
     "TDRelaunchAdvised",
     "TDRelaunchAdvisedConfigurationNeeded",
 ]
-Anchor: TypeAlias = Literal["none", "broker", "tpm"]
 
 
 class Accept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +100,11 @@ class Accept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def statuses(self) -> tuple[str, ...]:
         """The accepted statuses: without a word of the owner's, the best one only."""
         return ("UpToDate",) if self.tcb_statuses is None else tuple(self.tcb_statuses)
+
+    @property
+    def values(self) -> dict[str, list[str]]:
+        """The accepted measurements: without a word of the owner's, of an SNP guest's levels only the highest."""
+        return {"vmpl": [_HIGHEST_VMPL], **self.measurements} if self.tee == snp.TEE else self.measurements
 
 
 class Freshness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,6 +202,9 @@ def _wrong_freshness(policy: Policy) -> Iterator[str]:
     for name, (least, most) in _LIMITS.items():
         if not least <= getattr(policy.freshness, name) <= most:
             yield f"freshness.{name}: choose a number from {least} to {most}"
+    for name, anchors in _ANCHORED.items():
+        if policy.freshness.anchor not in anchors and getattr(policy.freshness, name) != getattr(Freshness(), name):
+            yield f'freshness.{name}: it means nothing with anchor = "{policy.freshness.anchor}"; leave it out'
     if any(accept.tee != "tpm2" for accept in policy.accept):
         # No other evidence says which TPM is there: the host could hand over one that it can read and put back.
         if policy.sealing.pcrs:
@@ -214,29 +239,31 @@ def _wrong_code(accept: Accept) -> Iterator[str]:
     code = CODE[accept.tee]
     if not code & accept.measurements.keys():
         yield f"measurements: name the accepted code: {' or '.join(sorted(code))}"
+    for name in sorted(WHOLE.get(accept.tee, frozenset()) - accept.measurements.keys()):
+        yield f"measurements.{name}: mrtd is the firmware alone, which starts any system: name rtmr1 and rtmr2 too"
     if accept.tee == "tpm2" and not {"ek", "ek_root"} & accept.measurements.keys():
         yield "measurements.ek: name the TPM (ek), or who vouches for it (ek_root): else any program can play one"
     if accept.tee == "sgx" and "mrenclave" not in accept.measurements:
         # Whoever signed this enclave has signed others, and older ones of the same.
         if "isv_prod_id" not in accept.measurements:
             yield "measurements.isv_prod_id: mrsigner alone accepts all enclaves of this signer; name the product"
-        if "isv_svn" not in accept.minimum:
-            yield "minimum.isv_svn: mrsigner alone accepts all old enclaves of this signer; name the lowest version"
+        if accept.minimum.get("isv_svn", 0) < 1:
+            yield "minimum.isv_svn: mrsigner alone accepts all old enclaves of this signer; name a version above 0"
 
 
 def _wrong_rest(accept: Accept) -> Iterator[str]:
     numbers = NUMBERS.get(accept.tee, frozenset())
-    for name in accept.minimum:
+    for name, least in accept.minimum.items():
         if name not in numbers:
             yield f"minimum.{name}: {accept.tee} has no such number; it has: {', '.join(sorted(numbers)) or 'none'}"
-    if accept.tcb_statuses is not None and accept.tee not in WITH_STATUS:
-        yield f"tcb_statuses: {accept.tee} has no TCB status; remove this, and see `minimum`"
+        elif least < 0:
+            yield f"minimum.{name}: no number is below 0, so {least} refuses nothing; choose a higher one"
+    default = Accept(tee=accept.tee, measurements={})
+    for name, (tees, why) in _APPLIES.items():
+        if accept.tee not in tees and getattr(accept, name) != getattr(default, name):
+            yield f"{name}: {why.format(accept.tee)}"
     if accept.tcb_statuses == []:
         yield "tcb_statuses: name at least one, or leave the line out for UpToDate"
-    if accept.debug and accept.tee in WITH_STATUS:
-        yield f"debug: debug enclaves of {accept.tee} never verify; remove this"
-    if accept.roots and accept.tee != snp.TEE:
-        yield f"roots: {accept.tee} has no choice of roots; remove this"
     if not all(_is_hex(root, ROOT_BYTES) for root in accept.roots):
         yield f"roots: a root is the SHA-256 of a public key: {2 * ROOT_BYTES} hexadecimal digits"
 

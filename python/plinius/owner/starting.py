@@ -22,10 +22,10 @@ _NAMED: Final = {
         "td_attributes": "what the TD lets be done to it",
     },
     "snp": {
-        "measurement": "the guest's initial memory: its firmware, and the kernel's hashes if it checks them",
+        "measurement": "the guest's initial memory: its firmware, and the system's hashes only if it checks them",
         "host_data": "what the guest's owner gave at launch",
         "guest_policy": "what the guest lets be done to it",
-        "vmpl": "the privilege level that asked for the report: 00 is the highest",
+        "vmpl": "the privilege level that asked for the report: 00 is the highest, and accepted if this is left out",
     },
     "tpm2": {
         "ek": "which TPM: SHA-256 of its endorsement key; the audit log names that of one that was refused",
@@ -38,7 +38,8 @@ _LEAST: Final = {
     "snp": ("tcb_bootloader", "tcb_tee", "tcb_snp", "tcb_microcode"),
 }
 _HEAD: Final = """\
-# Which enclaves get the key. One of the tables [[accept]] must hold as a whole; what is not named here is refused.
+# Which enclaves get the key. One of the tables [[accept]] must hold as a whole. Of what it names, all but the listed
+# values is refused; a measurement that it does not name may be anything.
 # Check evidence against this file: plinius verify EVIDENCE --policy THIS_FILE
 """
 _FRESHNESS: Final = """
@@ -72,12 +73,13 @@ def starting_policy(tee: str, claims: Claims | None = None) -> str:
 
 def _table(tee: str, claims: Claims | None) -> Iterator[str]:
     yield f'\n[[accept]]\ntee = "{tee}"'
-    yield "debug = false              # true: whoever owns the machine may look inside"
-    trusting = str(tee == "tpm2").lower()
-    yield f"trust_os = {trusting:<5}           # true: evidence that other programs of that system can make is enough"
+    if tee == "snp":
+        yield "debug = false              # true: whoever owns the machine may look inside"
+    if tee == "tpm2":
+        yield "trust_os = true            # evidence that other programs of that system can make is enough"
     if tee in WITH_STATUS:
         yield 'tcb_statuses = ["UpToDate"]    # what Intel may say of the platform'
-    yield "advisories = []            # weaknesses of the platform that you accept, as in INTEL-SA-00615"
+        yield "advisories = []            # weaknesses of the platform that you accept, as in INTEL-SA-00615"
     if claims is not None and (claims.advisories or claims.tcb_status not in {None, "UpToDate"}):
         weaknesses = ", ".join(claims.advisories) or "none"
         yield f"# The evidence has TCB status {claims.tcb_status}, advisories: {weaknesses}."
@@ -86,7 +88,7 @@ def _table(tee: str, claims: Claims | None) -> Iterator[str]:
     for name, meaning in _NAMED[tee].items():
         yield f"{name} = [{_value(tee, name, claims)}]    # {meaning}"
     if tee in _LEAST:
-        yield "\n[accept.minimum]         # the lowest versions; raise them when the platform's firmware was updated"
+        yield "\n[accept.minimum]         # the lowest versions, 0: any; raise them when the firmware was updated"
         for name in _LEAST[tee]:
             yield f"{name} = {0 if claims is None else claims.numbers[name]}"
 

@@ -9,8 +9,9 @@ import msgspec
 
 from plinius.attest import dcap, snp
 from plinius.attest.claims import Claims
+from plinius.attest.fields import decode
 from plinius.attest.simulated import verify_insecurely
-from plinius.errors import EvidenceError
+from plinius.errors import EvidenceError, PolicyError
 from plinius.owner.appraisal import Check, appraise
 from plinius.owner.evidence import Given
 from plinius.owner.policy import Policy
@@ -60,7 +61,9 @@ def claims_of(given: Given, at: datetime, roots: frozenset[bytes] = frozenset())
     if given.tee in dcap.MEASUREMENTS:
         claims = dcap.verify(given.evidence, at, collateral=given.collateral)
     elif given.tee == snp.TEE:
-        claims = snp.verify(given.evidence, at, roots=roots, certificates=given.certificates)
+        claims = snp.verify(
+            given.evidence, at, roots=roots, certificates=given.certificates, revocations=given.revocations
+        )
     elif given.tee == "simulated":
         claims = verify_insecurely(given.evidence)
     else:
@@ -68,6 +71,20 @@ def claims_of(given: Given, at: datetime, roots: frozenset[bytes] = frozenset())
     if claims.tee != given.tee:
         raise EvidenceError(f"the evidence is said to be from {given.tee}, and is from {claims.tee}")
     return claims
+
+
+def require(verdict: Verdict) -> None:
+    """Refuses what a check refused; why, the checks say.
+
+    Raises:
+        EvidenceError: The evidence does not verify.
+        PolicyError: The policy does not accept it.
+    """
+    if verdict.claims is None:
+        raise EvidenceError("the evidence does not verify; its check says why")
+    if refused := [check.field for check in verdict.checks if not check.ok]:
+        fields = ", ".join(f"field {field}" for field in refused)
+        raise PolicyError(f"the policy refuses, {fields}; the checks say why", field=refused[0])
 
 
 def explain(verdict: Verdict) -> list[str]:
@@ -103,10 +120,15 @@ def _shown(claims: Claims) -> dict[str, Any]:
 
 
 def _genuine(given: Given, at: datetime, roots: frozenset[bytes]) -> str:
+    unlisted = ""
     if given.tee in dcap.MEASUREMENTS:
         first, last = dcap.validity(given.evidence, at, collateral=given.collateral)
     elif given.tee == snp.TEE:
-        first, last = snp.validity(given.evidence, at, roots=roots, certificates=given.certificates)
+        first, last = snp.validity(
+            given.evidence, at, roots=roots, certificates=given.certificates, revocations=given.revocations
+        )
+        if not (given.revocations or decode(given.evidence, snp.SnpEvidence).revocations):
+            unlisted = "; no revocation list was given (--revocations)"
     else:
         return "it can be read; whoever made it could write anything (simulated, insecure)"
-    return f"signatures, certificates and dates hold, from {first.isoformat()} until {last.isoformat()}"
+    return f"signatures, certificates and dates hold, from {first.isoformat()} until {last.isoformat()}{unlisted}"
