@@ -25,7 +25,7 @@ from plinius.owner.keyfile import load_key
 from plinius.owner.policy import load
 from plinius.owner.verify import claims_of
 
-OPTION_OR_FILE, ATTESTATION = 3, 11
+USAGE, OPTION_OR_FILE, ATTESTATION = 2, 3, 11
 IN_TIME = ("--at", "2025-07-01")
 Refusal = Callable[..., str]
 
@@ -139,7 +139,7 @@ def test_an_authority_that_amd_has_revoked_is_refused_offline_too(
     assert "AMD has revoked the certificate CN=ask" in done.out
     listed.write_bytes(b"")
     assert "is empty" in refusal(OPTION_OR_FILE, *verify, "--revocations", listed)
-    assert "cannot read" in refusal(OPTION_OR_FILE, *verify, "--revocations", "")  # a shell's unset variable
+    assert "It is empty" in refusal(USAGE, *verify, "--revocations", "")  # a shell's unset variable
 
 
 def test_evidence_out_of_its_time_is_refused(

@@ -24,7 +24,7 @@ def mirror(folder: Path) -> Iterator[Mirror]:
 
 
 @contextmanager
-def interrupted_often(handler: object, every_s: float = 0.0007) -> Iterator[None]:
+def interrupted_often(handler: object, every_s: float = 0.001) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, handler)  # type: ignore[arg-type]
     signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
     try:

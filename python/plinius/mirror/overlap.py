@@ -15,6 +15,30 @@ from plinius.mirror.tracking import Item, source_of
 from plinius.state import Buffer, Snapshot, owned
 
 
+class _Moment:
+    """Comes once, and is waited for; also by a signal handler in the midst of its own thread's waiting for it.
+
+    A `threading.Event` does not let it: the interrupted thread may hold the lock that the handler's waiting needs.
+    """
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def come(self) -> None:
+        """It is now, or was before."""
+        if not self.has_come:
+            self.has_come = True
+            self._lock.release()
+
+    def wait(self) -> None:
+        """Waits until it has come. Whoever holds the lock here has seen that, and nobody waits for it any more."""
+        while not self.has_come:
+            self._lock.acquire()
+            self._lock.release()
+
+
 class Flight:
     """One save in a thread of its own.
 
@@ -23,7 +47,7 @@ class Flight:
     """
 
     def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
-        self._sealed, self._ended = threading.Event(), threading.Event()
+        self._sealed, self._ended = _Moment(), _Moment()
         self._error: BaseException | None = None
         self._work = work
         self._process = os.getpid()
@@ -39,12 +63,12 @@ class Flight:
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self._work(self._sealed.set)
+            self._work(self._sealed.come)
         except BaseException as error:
             self._error = error
         finally:
-            self._sealed.set()
-            self._ended.set()
+            self._sealed.come()
+            self._ended.come()
 
     @property
     def is_ours(self) -> bool:
@@ -54,7 +78,7 @@ class Flight:
     @property
     def has_ended(self) -> bool:
         """Whether it is over, well or not."""
-        return self._ended.is_set()
+        return self._ended.has_come
 
     def wait_until_sealed(self) -> None:
         """Waits until the state's memory may be written again."""
@@ -78,8 +102,8 @@ class Flight:
 
     def _is_under_way(self) -> bool:
         if self._thread.ident is None and self._begun.acquire(blocking=False):
-            self._sealed.set()  # it was interrupted before there was a thread: nothing was saved
-            self._ended.set()
+            self._sealed.come()  # it was interrupted before there was a thread: nothing was saved
+            self._ended.come()
         return self.is_ours
 
 
