@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -240,15 +240,15 @@ def before_step(optimizer: torch.optim.Optimizer, wait: Callable[[], None]) -> C
     return optimizer.register_step_pre_hook(lambda *_: wait()).remove
 
 
-def parameters(optimizer: torch.optim.Optimizer, spans: Mapping[tuple[int, int], int]) -> list[Node]:
+def parameters(optimizer: torch.optim.Optimizer, number_of: Callable[[torch.Tensor], int | None]) -> list[Node]:
     """Returns of every parameter, by group, its shape, whether it gets a gradient, and which buffer it is.
 
     Args:
         optimizer: Whose.
-        spans: The buffers by the addresses and lengths of their arrays.
+        number_of: Says which buffer a tensor is.
     """
     return [
-        [[list(it.shape), it.requires_grad, spans.get((it.data_ptr(), it.nbytes))] for it in group["params"]]
+        [[list(it.shape), it.requires_grad, number_of(it)] for it in group["params"]]
         for group in optimizer.param_groups
     ]
 

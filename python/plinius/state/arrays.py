@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -163,6 +163,7 @@ def library_of(value: object) -> ArrayLibrary | None:
     return torch.TENSORS if torch is not None and torch.is_tensor(value) else None
 
 
+@cache
 def library_named(tag: str) -> ArrayLibrary:
     """Returns the library that wrote a tag.
 

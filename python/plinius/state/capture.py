@@ -66,7 +66,7 @@ class _Capture:
         values: Node = {key: self._top(value, key) for key, value in state.items()}
         found = self._found()
         for node, optimizer in self.parameters:
-            node.append(import_torch().parameters(optimizer, found.spans))
+            node.append(import_torch().parameters(optimizer, found.number_of))
         process = {name: self._generator(it, f"generators/{name}") for name, it in global_sources().items()}
         # Last, for state_dict() of a loader that was never iterated makes its iterator, which draws.
         for node, source, path in self.generators:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plinius.state.arrays import ArrayLibrary
 from plinius.state.snapshot import Buffer, Place
@@ -82,6 +82,10 @@ class Found(NamedTuple):
     names: set[str]
     buffers: list[Buffer]
     spans: dict[tuple[int, int], int]
+
+    def number_of(self, tensor: Any) -> int | None:
+        """Returns which buffer a tensor is: by address and length, which cost less than its whole identity does."""
+        return self.spans.get((tensor.data_ptr(), tensor.nbytes))
 
 
 def spans_of(places: Mapping[Hashable, Place]) -> dict[tuple[int, int], int]:

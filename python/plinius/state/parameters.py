@@ -41,7 +41,8 @@ def bind_parameters(plan: Plan, nodes: Node, optimizer: Any, path: str) -> Calla
         What holds the parameters against the other parts of the state, once all of these are bound.
     """
     saved = _by_place(nodes)
-    live = _by_place(import_torch().parameters(optimizer, {}))
+    torch = import_torch()
+    live = _by_place(torch.parameters(optimizer, lambda _: None))
     both = [place for place in saved if place in live]
     for place in {**saved, **live}:
         if place not in both:
@@ -51,10 +52,11 @@ def bind_parameters(plan: Plan, nodes: Node, optimizer: Any, path: str) -> Calla
         if then is not None and now is not None and then.shape != now.shape:
             plan.differ(f"{path}/param_groups/{place}", f"shape {then.shape!r} then, {now.shape!r} now")
     flags = [parameter.is_trained for parameter in saved.values() if parameter is not None]
-    plan.later(Phase.OPTIMIZERS, lambda: import_torch().train_parameters(optimizer, flags))
+    plan.later(Phase.OPTIMIZERS, lambda: torch.train_parameters(optimizer, flags))
 
     def check() -> None:
-        now = _by_place(import_torch().parameters(optimizer, plan.arrays.spans))
+        owner, identity = plan.arrays.owner, torch.TENSORS.identity
+        now = _by_place(torch.parameters(optimizer, lambda tensor: owner(identity(tensor, path))))
         for place in both:
             then, here = saved[place], now[place]
             if then is None or here is None or None in (then.buffer, here.buffer) or then.buffer == here.buffer:

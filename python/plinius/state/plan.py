@@ -93,7 +93,7 @@ class Plan:
             self.differ(path, f"a {saved.library.tag} then, {named(live)} now")
             return
         identity, view = library.identity(live, path), library.view(live)
-        if tuple(view.shape) != tuple(spec.shape):
+        if view.shape != spec.shape:
             self.differ(path, f"shape {list(spec.shape)} then, {list(view.shape)} now")
         elif view.dtype != spec.dtype:
             self.differ(path, f"dtype {spec.dtype} then, {view.dtype} now")
@@ -101,7 +101,7 @@ class Plan:
             return
         elif not view.memory.flags.writeable:
             raise ConfigError(f"{path}: a read-only array cannot be restored in place; give a writable one")
-        elif (tied := self.arrays.tie(saved.buffer, identity, view.memory.nbytes, path)) is not None:
+        elif (tied := self.arrays.tie(saved.buffer, identity, path)) is not None:
             self.differ(path, tied)
         elif "copied" not in (view.layout, saved.layout) and view.layout != saved.layout:
             self.differ(path, f"memory {_order(saved.layout)} then, {_order(view.layout)} now")

@@ -62,8 +62,6 @@ class SavedArrays:
         self._values: dict[tuple[int, str], Any] = {}
         self._places: dict[int, tuple[Hashable, str]] = {}
         self._owners: dict[Hashable, int] = {}
-        self.spans: dict[tuple[int, int], int] = {}
-        """Which buffer goes to the live array at an address, and of a length in bytes."""
         for node in _arrays_in(tree):
             reference = self._read[id(node)] = self._parse(node)
             self._references.setdefault(reference.buffer, reference)
@@ -76,18 +74,21 @@ class SavedArrays:
         Raises:
             IntegrityError: It is malformed.
         """
-        return self._read.get(id(node)) or self._parse(node)
+        found = self._read.get(id(node))
+        if found is None:
+            if not isinstance(node, list) or not is_reference(node):
+                raise malformed("an array was expected")
+            found = self._parse(node)
+        return found
 
-    def _parse(self, node: Node) -> Reference:
-        if not isinstance(node, list) or not is_reference(node) or len(node) == 1:
-            raise malformed("an array was expected")
-        index = node[1]
+    def _parse(self, node: list[Node]) -> Reference:
+        index = node[1] if len(node) > 1 else None
         if type(index) is not int or not 0 <= index < len(self.specs):
             raise malformed(f"there is no buffer {index!r}")
         layout = _layout(node[2], self.specs[index].shape) if len(node) > 2 else None  # noqa: PLR2004 (most have none)
         return Reference(index, library_named(str(node[0])), layout, node[3:])
 
-    def tie(self, index: int, identity: Hashable, length: int, path: str) -> str | None:
+    def tie(self, index: int, identity: Hashable, path: str) -> str | None:
         """Notes which live array a buffer goes to.
 
         Returns:
@@ -99,11 +100,13 @@ class SavedArrays:
         if known != identity:
             return f"tied to {first} then, separate now"
         owner = self._owners.setdefault(identity, index)
-        if isinstance(identity, tuple):
-            self.spans.setdefault((identity[0], length), index)
         if owner != index:
             return f"separate then, tied to {self._places[owner][1]} now"
         return None
+
+    def owner(self, identity: Hashable) -> int | None:
+        """Returns which buffer goes to a live array, if one does."""
+        return self._owners.get(identity)
 
     def bind(self, index: int, live: object, memory: Memory) -> None:
         """Lets a buffer's bytes go straight to the memory of a live array."""
