@@ -6,7 +6,7 @@ import json as json_module
 import sys
 from typing import Literal
 
-from plinius.options import JobName, Json, Keep, Restarts, Seed, Steps, Threads
+from plinius.options import Code, JobName, Json, Keep, Restarts, Seed, Steps, Threads
 from plinius.streams import complain, say, tell
 
 
@@ -25,6 +25,7 @@ def manifest(
     threads: Threads | None = None,
     reveal: Literal["loss"] | None = None,
     continues: str | None = None,
+    code: Code | None = None,
 ) -> None:
     """Write and sign what a job is: network, data set, code, steps. An enclave runs this and nothing else.
 
@@ -41,6 +42,7 @@ def manifest(
         threads: Of the framework; without it, one for each core.
         reveal: What the untrusted host may see beside step numbers: loss.
         continues: An earlier manifest of the same job: its pool is gone on from.
+        code: The build of plinius that the host has, if it is not this one: what its enclave says when it refuses.
     """
     from plinius import process
     from plinius.dataset import HEADER_BYTES, Header
@@ -62,6 +64,7 @@ def manifest(
         threads=threads,
         reveal=[reveal] if reveal else [],
         continues=read_manifest(continues)[0] if continues else None,
+        code=bytes.fromhex(code) if code else None,
     )
     with new_file(output, 0o644) as file:
         file.write(made)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from plinius.options import Json
 from plinius.streams import answer
-
-if TYPE_CHECKING:
-    from plinius.pool import Pool
 
 Name = Annotated[str, Parameter(help="Which mirror of the pool.")]
 
@@ -38,7 +32,7 @@ def move(source: str, target: str, /, *, name: Name = "training", json: Json = F
     require_pool(target, or_new=True)
     if os.path.exists(target) and os.path.samefile(source, target):  # noqa: PTH110, PTH121 (the user's strings)
         raise ConfigError("source and target are the same pool", path=target)
-    with Pool(source) as there, _filled(target) as here:
+    with Pool(source) as there, Pool(target) as here:
         moved = move_mirror(there, here, name)
     written = moved.newest.written
     facts = {"name": name, "step": written.step, "version": written.version, "bytes": sum(moved.lengths)}
@@ -78,37 +72,13 @@ def fetch(url: str, pool: str, /, *, name: Name = "training", json: Json = False
     from plinius.errors import PoolError
     from plinius.mirror.draining import fetch as run
     from plinius.mirror.draining import newest_drained
+    from plinius.pool import Pool
     from plinius.pool_file import require_pool
 
     require_pool(pool, or_new=True)
     if newest_drained(url, name) is None:  # before a pool is made for nothing
         raise PoolError(f"{url}: there is no drained generation of a mirror {name!r}")
-    with _filled(pool) as opened:
+    with Pool(pool) as opened:
         drained = run(url, opened, name)
     facts = {"name": name, "step": drained.step, "version": drained.version, "pool": pool}
     answer(json, facts, f"step {drained.step} of mirror {name} is durable in {pool}")
-
-
-@contextmanager
-def _filled(path: str) -> Iterator[Pool]:
-    """Opens the pool that gets something. One that was made for it, and that nothing came into, is removed again."""
-    from plinius.pool import Pool
-
-    is_new = not os.path.exists(path)  # noqa: PTH110 (the user's string)
-    with Pool(path) as pool:
-        try:
-            yield pool
-        except BaseException:
-            if is_new and pool.stats().entries == 0:
-                _remove_unless_a_host_has(path)
-            raise
-
-
-def _remove_unless_a_host_has(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(path)  # noqa: PTH108
-    finally:
-        os.close(descriptor)

@@ -41,6 +41,12 @@ def _job_name(_: object, value: str) -> None:
         raise ValueError("A job's name has 1 to 100 of A-Z, a-z, 0-9, '.', '_' and '-', not '.' or '-' first")
 
 
+def _sha256(_: object, value: str | None) -> None:
+    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise ValueError("It is a SHA-256: 64 hexadecimal digits")
+
+
+Code = Annotated[str, Parameter(validator=_sha256)]
 Json = Annotated[bool, Parameter(help="Print JSON for machines.")]
 JobName = Annotated[str, Parameter(validator=_job_name)]
 Steps = Annotated[int, Parameter(validator=from_to(1, MAX_STEPS))]

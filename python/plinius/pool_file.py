@@ -7,7 +7,6 @@ import stat
 from typing import Final
 
 from plinius.errors import ConfigError
-from plinius.files import read_start
 
 _MAGIC: Final = b"PLINIUS\0"
 _BEGINNINGS: Final = (_MAGIC, b"PLINEW\0\0", bytes(8))
@@ -47,13 +46,9 @@ def refuse_other_file(descriptor: int, path: str, *, or_new: bool) -> None:
         raise ConfigError(f"this is not a pool: it does not begin as one; name a pool{other}", path=path)
 
 
-def is_pool(path: str) -> bool:
-    """Whether a file is a whole pool or the rest of one, by its beginning.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    return read_start(path, len(_MAGIC), "this file") == _MAGIC
+def is_pool(content: bytes) -> bool:
+    """Whether a file is a whole pool or the rest of one, by its beginning."""
+    return content.startswith(_MAGIC)
 
 
 def open_regular(path: str, flags: int, what: str) -> int:

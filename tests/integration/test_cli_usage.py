@@ -17,6 +17,7 @@ from plinius import cli
 from plinius.cli import EXIT_CODES, exit_code
 from plinius.errors import PliniusError
 from plinius.inspection import describe
+from plinius.owner.jobs import read_manifest
 
 USAGE, OPTION_OR_FILE = 2, 3
 
@@ -77,6 +78,15 @@ def test_a_number_that_is_too_large(refusal: Refusal, job: Job, option: str, mos
 def test_a_name_that_no_job_can_have(refusal: Refusal, name: str) -> None:
     line = refusal(USAGE, "manifest", "c", f"--job={name}", "--data", "d", "--identity", "i", "--output", "m")
     assert f'"{name}" for --job. A job\'s name has 1 to 100 of A-Z' in line
+
+
+def test_a_manifest_for_another_build(inside: Command, refusal: Refusal, job: Job, tmp_path: Path) -> None:
+    assert inside("keygen", "--signing", tmp_path / "identity").code == 0
+    made = tmp_path / "manifest"
+    manifest = ["manifest", job.cfg, "--job", "digits", "--data", job.data, "--identity", tmp_path / "identity"]
+    assert inside(*manifest, "--output", made, "--code", "Ab" * 32).code == 0
+    assert read_manifest(str(made))[0].code == b"\xab" * 32
+    assert "64 hexadecimal digits" in refusal(USAGE, *manifest, "--output", tmp_path / "other", "--code", "ab")
 
 
 def test_a_step_that_no_model_has(refusal: Refusal, folder: Path, trained: Job) -> None:
@@ -228,7 +238,7 @@ def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("keygen", "stopped; nothing was written"), ("train", "stopped at once; what was reported durable is kept")],
+    [("keygen", "stopped"), ("train", "stopped at once; what was reported durable is kept")],
 )
 def test_ctrl_c_is_answered_with_what_is_kept(
     inside: Command, monkeypatch: pytest.MonkeyPatch, command: str, words: str

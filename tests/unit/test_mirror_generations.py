@@ -467,7 +467,26 @@ def test_frozen_arrays_that_are_replaced_are_looked_at_before_they_are_relied_on
 def test_what_is_declared_frozen_is_a_part_of_the_state(path: Path, key: Key) -> None:
     teacher, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     with Pool(path) as pool:
-        mirror = mirror_of(pool, key, frozen=[teacher, other, torch.nn.Dropout()], teacher=teacher)
-        with pytest.raises(ConfigError, match="frozen: a Linear is no part of the state"):
+        mirror = mirror_of(pool, key, frozen=[teacher, torch.nn.Dropout(), other.weight], teacher=teacher)
+        with pytest.raises(ConfigError, match="frozen: a Parameter is no part of the state"):
             mirror.save(1)
         mirror_of(pool, key, frozen=teacher.weight, teacher=teacher).save(1)
+
+
+def test_frozen_modules_may_have_nothing_that_is_saved(path: Path, key: Key) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Module())
+    model[1].register_buffer("table", torch.ones(3), persistent=False)
+    frozen = [module for module in model.modules() if not list(module.parameters())]
+    with Pool(path) as pool, mirror_of(pool, key, frozen=frozen, model=model) as mirror:
+        mirror.save(1)
+
+
+def test_a_gradient_flag_that_is_put_back_is_told(path: Path, key: Key) -> None:
+    model = torch.nn.Linear(2, 2)
+    state: dict[str, Any] = {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    with Pool(path) as pool:
+        mirror_of(pool, key, **state).save(1)
+        model.weight.requires_grad_(False)
+        with pytest.warns(UserWarning, match="params/0: requires_grad=True again, as it was saved"):
+            mirror_of(pool, key, **state).restore()
+    assert model.weight.requires_grad

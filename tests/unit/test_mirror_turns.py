@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -94,3 +95,20 @@ def test_a_signal_handler_in_the_midst_of_a_save_is_told_so_and_between_two_it_m
     newest = mirror.latest_step()
     assert mirror.restore() == newest
     assert mirror.save(100_000)
+
+
+def test_a_child_that_was_forked_in_the_midst_of_a_call_does_not_wait_for_it(mirror: Mirror) -> None:
+    mirror.save(1)
+    holder = threading.Thread(target=mirror._turns.lock.acquire)
+    holder.start()
+    holder.join()  # whoever has the turn is another thread
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            mirror.save(2)
+        except PliniusError:
+            os._exit(0)  # the pool is the parent's
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    mirror._turns.begin()

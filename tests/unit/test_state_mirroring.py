@@ -301,3 +301,13 @@ def test_a_tree_of_other_buffers_is_malformed() -> None:
     for specs in (mirrored.specs[:-1], [*mirrored.specs, BufferSpec("y", "float32", (1,))]):
         with pytest.raises(IntegrityError):
             plan_restore({"x": [np.zeros(1), np.zeros(2)]}, mirrored.tree, specs)
+
+
+def test_what_is_writable_by_a_view_alone_and_keys_that_cannot_be_compared() -> None:
+    base = np.zeros(3)
+    view = base[:]
+    base.flags.writeable = False
+    mirrored = mirror_out({"x": [view]})
+    mirror_in({"x": [view]}, mirrored)
+    with pytest.raises(ConfigError, match="cannot be mirrored"):
+        capture({"x": {torch.zeros(2): np.zeros(1)}})

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from plinius.errors import IntegrityError
+from plinius.state import plan_restore
+from plinius.state.tree import dumps, loads
 from test_state_mirroring import Mirrored, mirror_in, mirror_out, refusal
 from torch import nn
 
@@ -243,3 +246,26 @@ def test_lists_of_optimizers() -> None:
         train(1)
         train_again(1)
         assert contents(model, optimizer) == contents(model_again, optimizer_again)
+
+
+def test_parameters_that_share_memory_with_another_part_of_the_state_are_not_mistaken_for_it() -> None:
+    def state(seed: int) -> dict[str, object]:
+        torch.manual_seed(seed)
+        model = nn.ModuleDict({"conv": nn.Conv2d(3, 5, 1, bias=False), "lin": nn.Linear(3, 5, bias=False)})
+        model["conv"].weight = nn.Parameter(model["lin"].weight.data.view(5, 3, 1, 1))
+        flat = [model["lin"].weight.detach().numpy()]
+        return {"flat": flat, "model": model, "optimizer": torch.optim.Adam(model.parameters())}
+
+    saved, again = state(1), state(2)
+    mirror_in(again, mirror_out(saved))
+    assert mirror_out(again) == mirror_out(saved)
+
+
+@pytest.mark.parametrize("wrong", [99, -1, True, "0"])
+def test_a_parameter_of_no_buffer_is_malformed(wrong: object) -> None:
+    model, optimizer, _ = job("SGD", {}, 1)
+    mirrored = mirror_out({"model": model, "optimizer": optimizer})
+    tree: Any = loads(mirrored.tree)
+    tree[1]["optimizer"][3][0][0][2] = wrong
+    with pytest.raises(IntegrityError, match="malformed"):
+        plan_restore({"model": model, "optimizer": optimizer}, dumps(tree), mirrored.specs)

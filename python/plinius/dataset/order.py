@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 from functools import lru_cache
-from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +26,7 @@ def batch_indices(count: int, seed: int, step: int, batch: int) -> npt.NDArray[n
         ConfigError: A number is out of range, or none.
     """
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("step", step, 0), ("batch", batch, 1)):
-        if not isinstance(value, SupportsIndex) or not least <= operator.index(value) < 1 << 64:
+        if not isinstance(value, (int, np.integer)) or not least <= value < 1 << 64:
             raise ConfigError(f"{name}={value!r}: give a whole number from {least} to 2^64 - 1")
     positions = np.arange(step * batch, (step + 1) * batch)
     epochs = positions // count

@@ -16,6 +16,7 @@ from plinius.attest.signing import challenge_content, check_signature, release_c
 from plinius.attest.simulated import measurement
 from plinius.enclave.anchoring import BrokerAnchor
 from plinius.errors import ConfigError, PolicyError, ProvisioningError, named
+from plinius.files import reason
 from plinius.mirror.manifest import AnchoredHead
 from plinius.wire import PROTOCOL_VERSION, Challenge, Channel, Evidence, KeyRelease, KeyRequest, LineLost, Refusal
 
@@ -42,10 +43,16 @@ class Ordered(NamedTuple):
             EvidenceError: It is malformed, or was changed.
             PolicyError: It is for another plinius than this one.
         """
-        manifest, running = parse(signed), measurement()
+        try:
+            manifest, running = parse(signed), measurement()
+        except OSError as error:
+            raise ProvisioningError(f"this plinius cannot measure itself: {reason(error)}") from None
         if not hmac.compare_digest(manifest.code, running):
             both = f"the manifest names {manifest.code.hex()}, and this plinius is {running.hex()}"
-            raise PolicyError(f"field code: {both}; install that one, or have this one's job signed", field="code")
+            raise PolicyError(
+                f"field code: {both}; install that one, or have a job for this one signed (plinius manifest --code)",
+                field="code",
+            )
         return cls(manifest, digest(signed))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Final, SupportsIndex
+from typing import Final
 
 import msgspec
+import numpy as np
 
 from plinius.errors import ConfigError
 from plinius.mirror.manifest import Facts
@@ -41,7 +42,7 @@ def check_options(pool: object, key: object, name: str, counts: Mapping[str, int
     if not isinstance(pool, PoolFile) or not isinstance(key, Key):
         raise TypeError("a mirror needs an open pool and a key: Mirror(Pool(path), Key.load(path), ...)")
     for option, count in counts.items():
-        if not isinstance(count, SupportsIndex) or operator.index(count) < 1:
+        if not isinstance(count, (int, np.integer)) or count < 1:
             raise ConfigError(f"{option}={count!r}: {_ADVICE[option]}")
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= _MAX_NAME_BYTES:
         raise ConfigError(f"a mirror's name is printable text of 1 to {_MAX_NAME_BYTES} bytes, not {name!r}")

@@ -185,6 +185,8 @@ def opened(pool: PoolFile, key: Key, name: str, wanted: int | bytes | None = Non
 def _number(name: str, head: Head, newest: Manifest, wanted: int | bytes) -> int:
     """Which of the generations of a head is wanted. Steps are the head's word, and checked when it is opened."""
     if isinstance(wanted, bytes):
+        if wanted not in newest.kept:
+            raise IntegrityError(f"the mirror {name!r} was changed while it was read")
         return 1 + newest.kept.index(wanted)
     steps = [generation.written.step for generation in head.generations]
     if wanted not in steps:
@@ -197,7 +199,7 @@ def _open_manifest(
     pool: PoolFile, key: Key, name: str, head: Head, extents: list[tuple[int, int]], number: int
 ) -> tuple[Manifest, bytes]:
     """Opens the manifest of one of the generations, and returns its digest too."""
-    public = head.generations[number]
+    public = at(head.generations, number, "generation")
     plaintext = reading(pool, key, head, name, public.written).open_manifest(_locate(public, extents, public.manifest))
     manifest = parse_manifest(plaintext)
     named = (public.written.version, public.written.step, public.epoch, head.cipher)

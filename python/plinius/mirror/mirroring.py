@@ -96,9 +96,10 @@ class Mirror:
     def restore(self, step: int | None = None) -> int | None:
         """Puts the newest generation into the state (mirror in).
 
-        Every name, dtype and shape is checked before anything is changed. Every chunk is verified as it is opened into
-        its tensor, which nobody may use meanwhile. When one fails, all arrays of the state are zeroed and `save` is
-        refused.
+        Every name, dtype and shape is checked before anything is changed. What an optimizer's parameters had of
+        `requires_grad` is put back too, with a warning where the program has set it otherwise. Every chunk is verified
+        as it is opened into its tensor, which nobody may use meanwhile. When one fails, all arrays of the state are
+        zeroed and `save` is refused.
 
         Args:
             step: Go back to the kept generation of this step. The next save gives the later ones up.
@@ -357,6 +358,8 @@ class Mirror:
                 with naming(self._pool.path):
                     reading(self._pool, self._key, found.head, self.name, write).open(targets, self._threads)
             restoration.apply()
+            for note in restoration.notes:
+                warnings.warn(note, stacklevel=4)
         except BaseException:
             restoration.wipe()
             raise

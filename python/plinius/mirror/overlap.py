@@ -35,8 +35,8 @@ class _Moment:
     def wait(self) -> None:
         """Waits until it has come. Whoever holds the lock here has seen that, and nobody waits for it any more."""
         while not self.has_come:
-            self._lock.acquire()
-            self._lock.release()
+            with self._lock:  # no interrupt comes between its two ends
+                pass
 
 
 class Flight:

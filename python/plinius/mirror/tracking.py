@@ -173,8 +173,8 @@ class Tracker:
 
     def _check_declared(self, snapshot: Snapshot) -> None:
         for declared in self._declared:
-            places = identities(declared) - {None}
-            if places and places.isdisjoint(snapshot.places):
+            # A module may have nothing that is saved.
+            if library_of(declared) is not None and (identities(declared) - {None}).difference(snapshot.places):
                 raise ConfigError(f"frozen: {named(declared)} is no part of the state; name what the mirror saves")
 
     def _quiet_from(self, snapshot: Snapshot, owned: set[Hashable], items: list[Item]) -> _Quiet | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -22,7 +23,11 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self.lock, self.taken = threading.RLock(), False
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins in this process: a forked child has nobody's turn, whoever had it when it was forked."""
+        self.lock, self.taken, self.process = threading.RLock(), False, os.getpid()
 
 
 class _TakesTurns(Protocol):
@@ -43,6 +48,8 @@ def in_turn(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_
     @wraps(method)
     def waiting(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         turns = self._turns
+        if turns.process != os.getpid():
+            turns.begin()
         with turns.lock:
             if turns.taken:
                 raise PliniusError(

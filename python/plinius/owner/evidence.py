@@ -18,7 +18,7 @@ from plinius.attest.snp_chain import MALFORMED, load_certificate
 from plinius.attest.snp_report import REPORT_BYTES
 from plinius.attest.tpm2_messages import Quoted
 from plinius.errors import ConfigError, EvidenceError
-from plinius.files import read_small
+from plinius.files import read_small, read_start
 from plinius.pool_file import is_pool
 
 # Intel SGX DCAP ECDSA quote library, appendix A.3: the quote's header.
@@ -62,9 +62,12 @@ def read(
         ConfigError: A file cannot be read, or does not go with this evidence.
         EvidenceError: It is none of these forms.
     """
-    if is_pool(path):
+    content = read_start(path, MAX_EVIDENCE_BYTES + 1, "this file")  # once: it may be a pipe
+    if is_pool(content):
         raise ConfigError("this is a pool, which proves nothing: name a file with evidence", path=path)
-    content = _unhexed(_content(path))
+    if len(content) > MAX_EVIDENCE_BYTES:
+        raise ConfigError(f"this file is too long: at most {MAX_EVIDENCE_BYTES} bytes", path=path)
+    content = _unhexed(content)
     tee, evidence = _recognized(content, path)
     if collateral and tee not in _TEE_TYPES.values():
         raise ConfigError(f"--collateral is for SGX and TDX quotes, and this is {tee}", path=path)

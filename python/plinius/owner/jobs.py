@@ -43,6 +43,7 @@ def make_manifest(
     threads: int | None,
     reveal: Sequence[str],
     continues: JobManifest | None,
+    code: bytes | None = None,
 ) -> bytes:
     """Makes and signs the manifest of a job.
 
@@ -58,6 +59,7 @@ def make_manifest(
         threads: Of the framework.
         reveal: What the host may be told.
         continues: The manifest of which this is a new version: the pool and the freshness record go on.
+        code: Measurement of the plinius that is to run it; None: of this one.
 
     Raises:
         ConfigError: The cfg cannot be used, or an option is out of range.
@@ -70,7 +72,7 @@ def make_manifest(
         job=job,
         job_id=continues.job_id if continues else secrets.token_bytes(_JOB_ID_BYTES),
         owner=identity.public,
-        code=simulated.measurement(),
+        code=code or simulated.measurement(),
         cfg=content,
         cfg_name=Path(cfg_name).name,
         data=header.id.hex(),

@@ -106,7 +106,8 @@ class NumpyArrays:
             outermost_first = sorted(range(array.ndim), key=lambda dim: -strides[dim])
             rows = array.transpose(outermost_first) if dense else np.ascontiguousarray(array)
         memory = rows.reshape(-1).view(np.uint8)
-        memory.flags.writeable = array.flags.writeable  # a copy's too: it tells whether the array takes bytes back
+        if not array.flags.writeable:  # a copy's flag too: it tells whether the array takes bytes back
+            memory.flags.writeable = False
         return View(memory, _name(array.dtype), array.shape, layout, layout != "copied")
 
     def traits(self, _: object) -> list[Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -213,7 +214,7 @@ class _Capture:
         node: list[Node] = ["branch", type(container).__qualname__]
         for (key, item), child in zip(items, children, strict=True):
             if isinstance(container, dict):
-                if key != key:  # noqa: PLR0124 (NaN: nobody would find the entry again)
+                if isinstance(key, float) and math.isnan(key):  # nobody would find the entry again
                     refuse(path, f"a dict with the key {key!r}")
                 is_plain = type(key) is str and key.isascii()  # most keys: they are themselves
                 node.append(key if is_plain else encode(key, f"{path} (a key)", plain))

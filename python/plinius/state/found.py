@@ -73,7 +73,7 @@ class Found(NamedTuple):
         places: Where each array is among the buffers, by what identifies the array.
         names: Of the buffers.
         buffers: The buffers.
-        spans: Which buffer the array at an address, and of a length in bytes, is.
+        spans: Which buffer the array at an address, and of a length in bytes, is; ``None`` where that is not known.
     """
 
     visits: list[Visit]
@@ -81,17 +81,18 @@ class Found(NamedTuple):
     places: dict[Hashable, Place]
     names: set[str]
     buffers: list[Buffer]
-    spans: dict[tuple[int, int], int]
+    spans: dict[tuple[int, int], int | None]
 
     def number_of(self, tensor: Any) -> int | None:
         """Returns which buffer a tensor is: by address and length, which cost less than its whole identity does."""
         return self.spans.get((tensor.data_ptr(), tensor.nbytes))
 
 
-def spans_of(places: Mapping[Hashable, Place]) -> dict[tuple[int, int], int]:
-    """Returns the numbers of buffers by where their arrays lie: the first one, where several lie in one place."""
-    spans: dict[tuple[int, int], int] = {}
+def spans_of(places: Mapping[Hashable, Place]) -> dict[tuple[int, int], int | None]:
+    """Returns the numbers of buffers by where their arrays lie; ``None``, where several lie in one place."""
+    spans: dict[tuple[int, int], int | None] = {}
     for identity, place in places.items():
         if isinstance(identity, tuple):
-            spans.setdefault((identity[0], place.buffer.memory.nbytes), place.number)
+            span = identity[0], place.buffer.memory.nbytes
+            spans[span] = None if span in spans else place.number
     return spans

@@ -40,23 +40,28 @@ def bind_parameters(plan: Plan, nodes: Node, optimizer: Any, path: str) -> Calla
     Returns:
         What holds the parameters against the other parts of the state, once all of these are bound.
     """
-    saved = _by_place(nodes)
+    saved = _by_place(nodes, len(plan.arrays.specs))
     torch = import_torch()
-    live = _by_place(torch.parameters(optimizer, lambda _: None))
+    live = _by_place(torch.parameters(optimizer, lambda _: None), 0)
     both = [place for place in saved if place in live]
     for place in {**saved, **live}:
         if place not in both:
             plan.differ(f"{path}/param_groups/{place}", "missing now" if place in saved else "unexpected now")
     for place in both:
         then, now = saved[place], live[place]
-        if then is not None and now is not None and then.shape != now.shape:
+        if then is None or now is None:
+            continue
+        if then.shape != now.shape:
             plan.differ(f"{path}/param_groups/{place}", f"shape {then.shape!r} then, {now.shape!r} now")
+        if then.is_trained != now.is_trained:
+            plan.notes.append(f"{path}/param_groups/{place}: requires_grad={then.is_trained} again, as it was saved")
     flags = [parameter.is_trained for parameter in saved.values() if parameter is not None]
     plan.later(Phase.OPTIMIZERS, lambda: torch.train_parameters(optimizer, flags))
 
     def check() -> None:
         owner, identity = plan.arrays.owner, torch.TENSORS.identity
-        now = _by_place(torch.parameters(optimizer, lambda tensor: owner(identity(tensor, path))))
+        nodes = torch.parameters(optimizer, lambda tensor: owner(identity(tensor, path)))
+        now = _by_place(nodes, len(plan.arrays.specs))
         for place in both:
             then, here = saved[place], now[place]
             if then is None or here is None or None in (then.buffer, here.buffer) or then.buffer == here.buffer:
@@ -67,20 +72,22 @@ def bind_parameters(plan: Plan, nodes: Node, optimizer: Any, path: str) -> Calla
     return check
 
 
-def _by_place(nodes: Node) -> dict[str, Parameter | None]:
-    """Returns the parameters by group and position; the groups are ``None``."""
+def _by_place(nodes: Node, count: int) -> dict[str, Parameter | None]:
+    """Returns the parameters by group and position, of a state of so many buffers; the groups are ``None``."""
     if not isinstance(nodes, list):
         raise malformed("the parameters of an optimizer were expected")
     places: dict[str, Parameter | None] = {}
     for i, group in enumerate(nodes):
         places[str(i)] = None
         parameters = group if isinstance(group, list) else []
-        places.update((f"{i}/params/{k}", _parsed(node)) for k, node in enumerate(parameters))
+        places.update((f"{i}/params/{k}", _parsed(node, count)) for k, node in enumerate(parameters))
     return places
 
 
-def _parsed(node: Node) -> Parameter:
+def _parsed(node: Node, count: int) -> Parameter:
     match node:
-        case [list() as shape, bool() as is_trained, int() | None as buffer]:
+        case [list() as shape, bool() as is_trained, None]:
+            return Parameter(shape, is_trained, None)
+        case [list() as shape, bool() as is_trained, int() as buffer] if type(buffer) is int and 0 <= buffer < count:
             return Parameter(shape, is_trained, buffer)
     raise malformed("a parameter of an optimizer was expected")

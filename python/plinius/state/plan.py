@@ -36,6 +36,7 @@ class Plan:
         differences: What does not agree, by path.
         generators: The generator objects of the state.
         checks: What is compared when all is laid over.
+        notes: What is put back that the program has set otherwise.
     """
 
     def __init__(self, arrays: SavedArrays) -> None:
@@ -43,6 +44,7 @@ class Plan:
         self.differences: list[str] = []
         self.generators: list[Source] = []
         self.checks: list[Callable[[], None]] = []
+        self.notes: list[str] = []
         self._loads: list[tuple[Phase, Callable[[], object]]] = []
         self._values: list[Node] = []
 

@@ -27,10 +27,12 @@ class Restoration:
         targets: 1-D writable memory for every saved buffer, in the saved order; a model in host memory takes
             the bytes in its own. Fill every one with verified bytes, then call `apply`; if that cannot be
             done, call `wipe`.
+        notes: What is put back that the program has set otherwise, in a line each.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.notes = plan.notes
         self.targets: list[Memory] = [plan.arrays.memory(index) for index in range(len(plan.arrays.specs))]
 
     def apply(self) -> None:
