@@ -332,8 +332,10 @@ def test_a_folder_needs_no_fsspec_and_none_of_it_a_key(path: Path, key: Key, tmp
     assert restored(path.with_name("job.pool.fetched"), key) == (1, saved)
 
 
-@pytest.mark.parametrize("url", ["nosuch://x", "s3://bucket/x", ""])
-def test_a_url_that_cannot_be_used(url: str) -> None:
+@pytest.mark.parametrize("url", ["nosuch://x", "absent://bucket/x", ""])
+def test_a_url_that_cannot_be_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = {"class": "no_such_package.FileSystem", "err": "install it"}  # as s3 is where s3fs is not installed
+    monkeypatch.setitem(fsspec.registry.known_implementations, "absent", absent)
     with pytest.raises(ConfigError):
         newest_drained(url, NAME)
 
