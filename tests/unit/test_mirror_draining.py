@@ -18,6 +18,7 @@ import fsspec
 import msgspec
 import numpy as np
 import pytest
+from fsspec.registry import known_implementations
 from plinius import Key, Mirror, Pool, _core
 from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolCorrupt, PoolError, PoolFull
 from plinius.mirror import ciphertext, farend
@@ -335,7 +336,7 @@ def test_a_folder_needs_no_fsspec_and_none_of_it_a_key(path: Path, key: Key, tmp
 @pytest.mark.parametrize("url", ["nosuch://x", "absent://bucket/x", ""])
 def test_a_url_that_cannot_be_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = {"class": "no_such_package.FileSystem", "err": "install it"}  # as s3 is where s3fs is not installed
-    monkeypatch.setitem(fsspec.registry.known_implementations, "absent", absent)
+    monkeypatch.setitem(known_implementations, "absent", absent)
     with pytest.raises(ConfigError):
         newest_drained(url, NAME)
 
