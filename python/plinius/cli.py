@@ -30,13 +30,6 @@ _OTHER_EXIT_CODE = 1
 _USAGE_EXIT_CODE = 2
 _PIPE_EXIT_CODE = 128 + signal.SIGPIPE
 
-_DURABLE = "stopped at once; what was reported durable is kept"
-_STOPPED = {
-    "train": _DURABLE,
-    "host": _DURABLE,
-}
-"""What Ctrl-C is answered with, beside that it stopped."""
-
 app = App(
     name="plinius",
     help="Secure and persistent machine-learning training.",
@@ -245,7 +238,8 @@ def main() -> NoReturn:
         complain(" ".join(str(error).split()))
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
-        complain(_STOPPED.get(" ".join(sys.argv[1:2]), "stopped"))
+        is_training = sys.argv[1:2] in (["train"], ["host"])
+        complain("stopped at once; what was reported durable is kept" if is_training else "stopped")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(_PIPE_EXIT_CODE)

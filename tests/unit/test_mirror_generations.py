@@ -444,7 +444,7 @@ def test_a_head_that_nobody_would_read_is_not_written(path: Path, key: Key, monk
     arrays = {"a": np.zeros(5), "big": np.zeros(LARGE, np.uint8)}
     with Pool(path) as pool, mirror_of(pool, key, arrays=arrays, keep=1000) as mirror:
         mirror.restore()
-        monkeypatch.setattr("plinius.mirror.manifest._MAX_HEAD_BYTES", len(pool.core.meta(ENTRY) or b"") + 10)
+        monkeypatch.setattr("plinius.mirror.manifest.MAX_HEAD_BYTES", len(pool.core.meta(ENTRY) or b"") + 10)
         with pytest.raises(ConfigError, match="keep fewer generations"):
             mirror.save(4)
         assert (mirror.latest_step(), mirror.restore()) == (3, 3)

@@ -15,13 +15,12 @@ from urllib.parse import quote
 
 from plinius.errors import ConfigError, IntegrityError, PoolCorrupt, PoolVersion
 from plinius.mirror.ciphertext import Ciphertext
-from plinius.mirror.manifest import Head, encode, parse_head
+from plinius.mirror.manifest import MAX_HEAD_BYTES, Head, encode, parse_head
 
 FORMAT_VERSION: Final = 1
 DIGEST_BYTES: Final = 32
 _MAGIC: Final = b"PLINGEN\0"
 _FIXED: Final = struct.Struct("<8sIIQQ")
-_MAX_HEAD_BYTES: Final = 1 << 24
 # As many as an entry of a pool's catalog has room for.
 _MAX_EXTENTS: Final = 1 << 22
 # Beside version, step and job a file's name has room for this.
@@ -90,7 +89,7 @@ class DrainedReader:
                 f"{expected.file} has format {version}, this release reads {FORMAT_VERSION}; use a matching release"
             )
         before = _FIXED.size + head_bytes + 8 * count
-        if head_bytes > _MAX_HEAD_BYTES or count > _MAX_EXTENTS or total != size or before + DIGEST_BYTES > total:
+        if head_bytes > MAX_HEAD_BYTES or count > _MAX_EXTENTS or total != size or before + DIGEST_BYTES > total:
             raise self._refused(f"its {size} bytes are not what it says of itself")
         self.head = self._parsed(self.take(head_bytes))
         self.lengths: list[int] = list(struct.unpack(f"<{count}Q", self.take(8 * count)))

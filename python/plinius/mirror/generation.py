@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -149,19 +149,11 @@ def is_newest(pool: PoolFile, name: str, known: Committed | None) -> bool:
         return False
 
 
-def opened(pool: PoolFile, key: Key, name: str, wanted: int | bytes | None = None) -> Committed | None:
-    """Finds a generation and opens its manifest.
-
-    An older one counts only if the newest one names it by its digest.
-
-    Args:
-        pool: Where.
-        key: The job's.
-        name: The mirror's.
-        wanted: The step of the generation, or its digest; None: the newest one.
+def opened(pool: PoolFile, key: Key, name: str, step: int | None = None) -> Committed | None:
+    """Finds the generation of a step, the newest one without a step, and opens its manifest.
 
     Raises:
-        ConfigError: The pool keeps no such generation.
+        ConfigError: The pool keeps no generation of that step.
         IntegrityError: Something was changed, or this is not its key.
     """
     entry = pool.core.entry(entry_name(name))
@@ -172,34 +164,53 @@ def opened(pool: PoolFile, key: Key, name: str, wanted: int | bytes | None = Non
     if head.key_id != bytes(key.core.id):
         raise IntegrityError(f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}")
     manifest, found = _open_manifest(pool, key, name, head, extents, 0)
-    newest = (manifest.version, found)
-    if wanted is None or wanted in (manifest.step, found):
-        return Committed(head, meta, manifest, found, extents, 0, newest)
-    number = _number(name, head, manifest, wanted)
-    older, found = _open_manifest(pool, key, name, head, extents, number)
-    if manifest.kept[number - 1 : number] != [found]:
-        raise IntegrityError(f"the generation of step {older.step} is none that the newest one names: it was changed")
-    return Committed(head, meta, older, found, extents, number, newest)
+    newest = Committed(head, meta, manifest, found, extents, 0, (manifest.version, found))
+    return newest if step is None else kept(pool, key, name, newest, step)
 
 
-def _number(name: str, head: Head, newest: Manifest, wanted: int | bytes) -> int:
-    """Which of the generations of a head is wanted. Steps are the head's word, and checked when it is opened."""
+def kept(pool: PoolFile, key: Key, name: str, newest: Committed, wanted: int | bytes) -> Committed:
+    """Opens the manifest of one of the generations that are kept.
+
+    An older one counts only if the newest one names it by its digest.
+
+    Args:
+        pool: Where.
+        key: The job's.
+        name: The mirror's.
+        newest: The newest one, as it was found there.
+        wanted: The step of the generation, or a digest that is among those of `newest`.
+
+    Raises:
+        ConfigError: There is no generation of that step.
+        IntegrityError: Something was changed.
+    """
+    if wanted in (newest.manifest.step, newest.digest):
+        return newest
     if isinstance(wanted, bytes):
-        if wanted not in newest.kept:
-            raise IntegrityError(f"the mirror {name!r} was changed while it was read")
-        return 1 + newest.kept.index(wanted)
+        number = 1 + newest.manifest.kept.index(wanted)
+    else:  # steps are the head's word, and checked when it is opened
+        number = _number_of_step(newest.head, name, wanted)
+    manifest, found = _open_manifest(pool, key, name, newest.head, newest.extents, number)
+    if newest.manifest.kept[number - 1 : number] != [found]:
+        raise IntegrityError(
+            f"the generation of step {manifest.step} is none that the newest one names: it was changed"
+        )
+    return replace(newest, manifest=manifest, digest=found, number=number)
+
+
+def _number_of_step(head: Head, name: str, step: int) -> int:
     steps = [generation.written.step for generation in head.generations]
-    if wanted not in steps:
-        kept = ", ".join(map(str, steps))
-        raise ConfigError(f"the mirror {name!r} keeps no generation of step {wanted}; it has {kept}")
-    return steps.index(wanted)
+    if step not in steps:
+        shown = ", ".join(map(str, steps))
+        raise ConfigError(f"the mirror {name!r} keeps no generation of step {step}; it has {shown}")
+    return steps.index(step)
 
 
 def _open_manifest(
     pool: PoolFile, key: Key, name: str, head: Head, extents: list[tuple[int, int]], number: int
 ) -> tuple[Manifest, bytes]:
     """Opens the manifest of one of the generations, and returns its digest too."""
-    public = at(head.generations, number, "generation")
+    public = head.generations[number]
     plaintext = reading(pool, key, head, name, public.written).open_manifest(_locate(public, extents, public.manifest))
     manifest = parse_manifest(plaintext)
     named = (public.written.version, public.written.step, public.epoch, head.cipher)

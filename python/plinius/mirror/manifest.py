@@ -17,7 +17,7 @@ from plinius.errors import ConfigError, IntegrityError, PoolCorrupt, PoolVersion
 FORMAT_VERSION: Final = 1
 JOB_ID_BYTES: Final = 16
 # It bounds what a changed head can make us read; room for millions of arrays, those of all kept generations counted.
-_MAX_HEAD_BYTES: Final = 1 << 24
+MAX_HEAD_BYTES: Final = 1 << 24
 
 _T = TypeVar("_T")
 Facts: TypeAlias = Mapping[str, str | int | float | None]  # and a bool is an int
@@ -142,10 +142,10 @@ def encode(value: Head | Manifest) -> bytes:
         ConfigError: A head would be too long to be read again.
     """
     encoded = msgspec.msgpack.encode(value)
-    if isinstance(value, Head) and len(encoded) > _MAX_HEAD_BYTES:
+    if isinstance(value, Head) and len(encoded) > MAX_HEAD_BYTES:
         raise ConfigError(
             f"too many arrays in too many kept generations ({len(value.generations)}) for the mirror's head: it would "
-            f"have {len(encoded)} bytes, at most {_MAX_HEAD_BYTES} are read; keep fewer generations"
+            f"have {len(encoded)} bytes, at most {MAX_HEAD_BYTES} are read; keep fewer generations"
         )
     return encoded
 
@@ -162,7 +162,7 @@ def parse_head(meta: bytes) -> Head:
         PoolCorrupt: It is no head.
         PoolVersion: It has a format that this release does not read.
     """
-    if len(meta) > _MAX_HEAD_BYTES:
+    if len(meta) > MAX_HEAD_BYTES:
         raise _damaged(f"{len(meta)} bytes")
     try:
         version = msgspec.msgpack.decode(meta, type=_Versioned).format

@@ -13,7 +13,7 @@ from plinius import state
 from plinius.errors import ConfigError, PliniusError, PoolError
 from plinius.mirror.anchoring import Anchor, Freshness, check_anchor
 from plinius.mirror.checking import ExactnessWarning, RollbackWarning, check_options, checked_facts, checked_step
-from plinius.mirror.generation import Committed, is_newest, opened, reading
+from plinius.mirror.generation import Committed, is_newest, kept, opened, reading
 from plinius.mirror.manifest import Facts, Manifest
 from plinius.mirror.overlap import Flight, Gate, set_apart
 from plinius.mirror.saving import Plan, Saver
@@ -134,7 +134,9 @@ class Mirror:
             found = opened(self._pool, self._key, self.name)
             gone_back_to = self._freshness.judge(found)
             wanted = gone_back_to if step is None else step
-            return found if wanted is None or found is None else opened(self._pool, self._key, self.name, wanted)
+            if wanted is None or found is None:
+                return found
+            return kept(self._pool, self._key, self.name, found, wanted)
 
     @property
     def restored_facts(self) -> Facts | None:

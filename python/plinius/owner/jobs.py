@@ -17,6 +17,7 @@ from plinius.darknet.cfg import parse as parse_cfg
 from plinius.dataset import Header
 from plinius.errors import ConfigError, EvidenceError
 from plinius.files import read_small
+from plinius.mirror.manifest import JOB_ID_BYTES
 from plinius.owner.broker import Job
 from plinius.owner.identity import Identity
 from plinius.owner.keyfile import load_key
@@ -26,7 +27,6 @@ from plinius.owner.verifiers import Endorsements
 MANIFEST, POLICY, KEY = "manifest", "policy.toml", "job.key"
 COLLATERAL, CERTIFICATES, REVOCATIONS = "collateral.json", ("vcek.der", "ask.der", "ark.der"), "revocations.der"
 EK_ROOTS: Final = "ek-roots.pem"
-_JOB_ID_BYTES: Final = 16
 _MAX_ENDORSEMENT_BYTES: Final = 1 << 20
 
 
@@ -70,7 +70,7 @@ def make_manifest(
     manifest = JobManifest(
         format=FORMAT_VERSION,
         job=job,
-        job_id=continues.job_id if continues else secrets.token_bytes(_JOB_ID_BYTES),
+        job_id=continues.job_id if continues else secrets.token_bytes(JOB_ID_BYTES),
         owner=identity.public,
         code=code or simulated.measurement(),
         cfg=content,

@@ -17,7 +17,7 @@ class Parameter(NamedTuple):
     Args:
         shape: Its shape.
         is_trained: Whether it gets a gradient.
-        buffer: Which buffer of the state it is; ``None`` where it is in no other part of it.
+        buffer: Which buffer of the state it is; ``None`` where it is in no other part of it, or that is not known.
     """
 
     shape: list[Node]

@@ -53,9 +53,9 @@ def plan_restore(state: Mapping[str, object], tree: bytes, specs: Sequence[Spec]
     """Checks a saved state against live objects; nothing is changed.
 
     What must agree: the names, the kinds of objects, containers and generators; of every array that lives in
-    a module or a tree, dtype, shape, memory layout and ties; of an optimizer, its groups and the shapes of
-    their parameters. Plain values may differ in type and number: the saved ones replace them, in place where
-    they are dicts and lists.
+    a module or a tree, dtype, shape, memory layout and ties; of an optimizer, its groups, the shapes of their
+    parameters, and which arrays of the state these are. Plain values may differ in type and number: the saved
+    ones replace them, in place where they are dicts and lists.
 
     Args:
         state: The same keywords as at the save.
