@@ -17,7 +17,7 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 PYTHON_OF_VENV := .venv/bin/python
-# The binding's build script asks an interpreter; not whichever comes first in PATH.
+# The bindings' build scripts ask an interpreter; not whichever comes first in PATH.
 export PYO3_PYTHON := $(CURDIR)/$(PYTHON_OF_VENV)
 FUZZ_MINUTES ?= 30
 DEMO_DATA ?= $(if $(PLINIUS_DATA),$(PLINIUS_DATA)/mnist)
@@ -28,7 +28,7 @@ help:
 	@echo 'make TARGET, where TARGET is one of'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
 
-setup: ## make .venv ready: packages, PyTorch, the compiled core (every target does it by itself)
+setup: ## make .venv ready: packages, PyTorch, the compiled modules (every target does it by itself)
 	@scripts/setup.sh
 
 demo: setup ## train on encrypted images, kill the process, resume, compare; writes demo-out/
@@ -40,8 +40,8 @@ demo-attested: setup ## an owner's broker, an attested enclave on a machine that
 	$(PYTHON_OF_VENV) bench/demo_attested.py --data "$$data" --output demo-attested-out
 
 test: setup ## Rust tests, then pytest
-# Without the binding: its test program would need libpython to link with, and pytest tests it through the module.
-	@cargo test --workspace --exclude plinius-py --locked --offline --quiet
+# Without the bindings: their test programs would need libpython to link with, and pytest tests them as modules.
+	@cargo test --workspace --exclude plinius-py --exclude plinius-py-pm --locked --offline --quiet
 # A file of tests at a time on each core: many of them wait for processes of their own.
 	@$(PYTHON_OF_VENV) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
@@ -49,13 +49,15 @@ test-frameworks: ## the examples of other frameworks (Lightning, Transformers, K
 	@scripts/setup.sh frameworks
 	@$(PYTHON_OF_VENV) -m pytest tests/frameworks $(PYTEST_ARGS)
 
-check: setup ## format, lints, types, the stub, import contracts, pins, clippy
+check: setup ## format, lints, types, the stubs, import contracts, pins, clippy
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
-	@$(PYTHON_OF_VENV) -m mypy.stubtest plinius._core --mypy-config-file pyproject.toml
+	@$(PYTHON_OF_VENV) -m mypy.stubtest plinius._core plinius._pm --mypy-config-file pyproject.toml
 	@scripts/check_contracts.sh
 	@$(PYTHON_OF_VENV) -m pip check
+# That looks at what is installed; this, whether all of the group dev is.
+	@$(PYTHON_OF_VENV) -m pip install --quiet --dry-run --no-index --group dev
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked --offline --quiet -- -D warnings
 
@@ -118,7 +120,8 @@ fmt: setup ## format Python and Rust
 	@cargo fmt --manifest-path fuzz/Cargo.toml
 
 clean: ## remove what was built and written (.venv and downloaded data stay)
-	rm -rf target fuzz/target demo-out demo-attested-out bench-out python/plinius/_core*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target fuzz/target demo-out demo-attested-out bench-out build python/*.egg-info python/plinius/_{core,pm}*.so
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find python tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv and downloaded data too

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use plinius_pm::{Flush, MappedFile, Options, Pool, Region, Result};
 
-#[path = "../crates/py/src/swaps.rs"]
+#[path = "../crates/py-pm/src/swaps.rs"]
 mod swaps;
 
 const FENCES: usize = 4;
@@ -79,7 +79,7 @@ fn main() -> Result<()> {
 
 fn mapped(path: &Path, flush: Flush) -> Result<MappedFile> {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
-    MappedFile::map(Arc::new(file.expect("the pool's file can be made")), Some(flush), None)
+    MappedFile::map(Box::new(Arc::new(file.expect("the pool's file can be made"))), Some(flush), None)
 }
 
 /// Nanoseconds to store one word, write its line back and fence: what a change of the state word takes.

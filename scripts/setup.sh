@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv ready: the pinned packages, PyTorch, the compiled core. `make` runs it before everything else. With the word
-# `frameworks` it installs the other frameworks' packages too, for `make test-frameworks`.
+# Makes .venv ready: the pinned packages, PyTorch, the compiled modules. `make` runs it before everything else. With the
+# word `frameworks` it installs the other frameworks' packages too, for `make test-frameworks`.
 #
 # Each of its steps keeps a stamp in .venv with a digest of what the step was made from, so that it does nothing
 # while that is unchanged. Digests and not file times: a checkout changes times, and a deleted file has none. A stamp is
@@ -271,37 +271,42 @@ prepare_tpm() {
     echo "$digest" >"$tpm_stamp"
 }
 
-# --- The core --------------------------------------------------------------------------------------------------------
+# --- The core: both compiled modules ---------------------------------------------------------------------------------
 
 core_sources() {
     find crates \( -name '*.rs' -o -name Cargo.toml \) -type f | LC_ALL=C sort
     # pyproject.toml: the entry points and the metadata of the editable install.
-    ls Cargo.toml Cargo.lock pyproject.toml 2>/dev/null
+    ls Cargo.toml Cargo.lock pyproject.toml setup.cfg 2>/dev/null
 }
 
-host_target() { rustc -vV | sed -n 's/^host: //p'; }
+core_is_there() {
+    local module
+    for module in _core _pm; do
+        compgen -G "python/plinius/$module*.so" >/dev/null || return 1
+    done
+}
 
-# Everything that the Rust tests and lints need is fetched here too, so that they run without a network.
-# PIP_NO_INDEX: maturin asks pip for what pyproject.toml names (the dependencies and the group dev); all of it must be
-# there by now, and nothing unpinned may come.
+# Everything that the Rust tests and lints need is fetched here too, so that they run without a network; and for all
+# targets, because setuptools-rust asks cargo about every crate of Cargo.lock. Then nothing is downloaded or resolved.
 build_core() {
-    rm -f python/plinius/_core*.so # a failed build must not leave an old core in its place
-    cargo fetch --quiet --locked --target "$(host_target)" || die "cannot fetch the Rust crates: see cargo's message above"
-    env -u CONDA_PREFIX VIRTUAL_ENV="$PWD/$venv" PIP_NO_INDEX=1 PIP_QUIET=1 \
-        "$venv/bin/maturin" develop --release --locked ||
-        die "cannot build the core: see the messages above (a package that pip does not find is missing in constraints.txt)"
+    rm -f python/plinius/_{core,pm}*.so # a failed build must not leave an old module in its place
+    cargo fetch --quiet --locked || die "cannot fetch the Rust crates: see cargo's message above"
+    CARGO_NET_OFFLINE=true pip install --quiet --no-deps --no-index --no-build-isolation --editable . ||
+        die "cannot build the core: see the messages above"
+    # Python would find it beside the installed metadata, and setuptools takes lists of files from an old one.
+    rm -rf python/plinius.egg-info
 }
 
 prepare_core() {
     local digest sources
     mapfile -t sources < <(core_sources)
     digest=$(digest_of "${sources[@]}")
-    if holds "$core_stamp" "$digest" && compgen -G 'python/plinius/_core*.so' >/dev/null; then
+    if holds "$core_stamp" "$digest" && core_is_there; then
         return
     fi
     require_rust
     rm -f "$core_stamp"
-    say "building the core"
+    say "building the core (a minute or two)"
     build_core
     echo "$digest" >"$core_stamp"
 }

@@ -21,10 +21,10 @@ from jobs import Done
 from plinius import cli, process
 from plinius.enclave import main as enclave
 from plinius.host import supervisor
-from plinius.host.child import Child, Owner
+from plinius.host.child import Child, Enclave, Owner
 from plinius.host.files import Files
 from plinius.owner import main as owner
-from plinius.wire import Channel
+from plinius.wire import MAX_POOL_FRAME_BYTES, Channel
 
 Command = Callable[..., Done]
 
@@ -64,6 +64,13 @@ def start_thread(serve: Callable[[argparse.Namespace], None], **options: Any) ->
     return Child(thread, Channel(ours))
 
 
+def start_enclave_thread(serve: Callable[[argparse.Namespace], None], **options: Any) -> Enclave:
+    """The same for the enclave's, which has a channel for the pool too."""
+    ours, theirs = socket.socketpair()
+    child = start_thread(serve, pool_channel=theirs.detach(), **options)
+    return Enclave(child.process, child.channel, Channel(ours, MAX_POOL_FRAME_BYTES))
+
+
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command in this process."""
@@ -72,8 +79,10 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     # Hardening this process could not be taken back.
     monkeypatch.setattr(process, "leave_no_traces", lambda: None)
 
-    def start_enclave(files: Files, *options: str) -> Child:
-        return start_thread(enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg, tee="simulated", tpm=None)
+    def start_enclave(files: Files, *options: str) -> Enclave:
+        return start_enclave_thread(
+            enclave.serve, pool=files.pool, data=files.data, cfg=files.cfg, tee="simulated", tpm=None
+        )
 
     def start_owner(asked: Owner) -> Child:
         return start_thread(owner.serve, key=asked.key_path, reveal=asked.reveal)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from plinius import Key, Mirror, Pool, _core
+from plinius import Key, Mirror, Pool
 from plinius.mirror import RollbackWarning
 from plinius.mirror.manifest import Head, parse_head
 
@@ -104,9 +104,9 @@ def trained(pool: Path, key: Key, steps: int, **options: int | str) -> tuple[obj
 
 def entry_of(pool: Path, name: str = ENTRY) -> tuple[bytes, Extents]:
     with Pool(pool) as opened:
-        entry = opened.core.entry(name)
+        entry = opened.find(name)
     assert entry is not None
-    return bytes(entry[1]), entry[2]
+    return entry
 
 
 def head_of(pool: Path) -> Head:
@@ -116,14 +116,9 @@ def head_of(pool: Path) -> Head:
 def rewrite_entry(pool: Path, edit: Callable[[bytes, Extents], tuple[bytes, Extents]], name: str = ENTRY) -> None:
     """Replaces an entry of the catalog, checksums and all, as anybody can who has this package."""
     with Pool(pool) as opened:
-        _, meta, extents = opened.core.entry(name) or ("", b"", [])
-        meta, extents = edit(bytes(meta), extents)
-        # The core commits nothing without something sealed: a byte under a key of the attacker's own.
-        writing = _core.Writing(opened.core, Key.generate().core, bytes(16), "attack", (1, 1))
-        [((offset, length, _, _), _)] = writing.seal(
-            [(_core.Source("byte", "uint8", (1,), bytes(1)), None)], _core.Fingerprints(), 1
-        )
-        writing.commit(name, meta, [*extents, (offset, length)])
+        meta, extents = edit(*(opened.find(name) or (b"", [])))
+        reserved = opened.reserve()
+        reserved.commit(name, meta, [*extents, *reserved.more([1])])  # one more, which nobody names
 
 
 def rewrite_head(pool: Path, edit: Callable[[list[Any]], None], name: str = ENTRY) -> None:

@@ -1,6 +1,6 @@
 """Every error that Plinius raises; each message says what happened, where, and what to do.
 
-The core raises these classes too, so ``except plinius.PoolError`` catches an error wherever it was seen.
+The compiled modules raise these classes too, so ``except plinius.PoolError`` catches an error wherever it was seen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Telling a pool from other files by how it begins. The host does it too, which loads nothing of what opens pools."""
+"""Telling a pool from other files by how it begins. Nothing that opens pools is needed for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plinius.errors import ConfigError
 
 _MAGIC: Final = b"PLINIUS\0"
 _BEGINNINGS: Final = (_MAGIC, b"PLINEW\0\0", bytes(8))
-"""Of a pool, and of one whose creation was cut: the core begins it again."""
+"""Of a pool, and of one whose creation was cut: opening begins it again."""
 
 
 def require_pool(path: str, *, or_new: bool = False) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Final, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -16,6 +16,8 @@ from plinius.errors import EnclaveError
 
 PROTOCOL_VERSION: Final = 2
 MAX_FRAME_BYTES: Final = 1 << 20
+MAX_POOL_FRAME_BYTES: Final = 1 << 25
+"""Of the channel for the pool: a public head may be half as long, and names extents besides."""
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -256,6 +258,65 @@ class Failed(Message, frozen=True):
     reason: str
 
 
+# Between the enclave and the host about the pool, on a channel of their own: each request has one answer.
+
+_Offset = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Length = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+_Extents = list[tuple[_Offset, _Length]]
+
+
+class OpenPool(Message, frozen=True):
+    """Open the pool, or make one of an empty file."""
+
+
+class FindEntry(Message, frozen=True):
+    """What does the catalog hold under a name?"""
+
+    name: str
+
+
+class Entry(Message, frozen=True):
+    """An entry of the catalog: its public bytes, and offset and length of each of its extents. None: there is none."""
+
+    meta: bytes | None
+    extents: _Extents
+
+
+class TakeSpace(Message, frozen=True):
+    """Take a free extent for each length, beside those that were taken since the last commit."""
+
+    lengths: list[_Length]
+
+
+class Space(Message, frozen=True):
+    """The extents that were taken, in the order of their lengths."""
+
+    extents: _Extents
+
+
+class CommitEntry(Message, frozen=True):
+    """Put an entry into the catalog, which owns what was taken, and of what it owned before as much as is named."""
+
+    name: str
+    meta: bytes
+    extents: _Extents
+
+
+class AbandonSpace(Message, frozen=True):
+    """Take back what was taken since the last commit."""
+
+
+class PoolDone(Message, frozen=True):
+    """It is done, and durable."""
+
+
+class PoolFailed(Message, frozen=True):
+    """It was not done; the class is one of `plinius.errors`."""
+
+    error: str
+    reason: str
+
+
 Command: TypeAlias = Train | Infer | TrainManifest
 ToEnclave: TypeAlias = Command | Stop | Challenge | KeyRelease | LineLost | Sealed | Refusal
 ToOwner: TypeAlias = KeyRequest | Evidence | Sealed
@@ -265,6 +326,8 @@ FromEnclave: TypeAlias = (
 FromOwner: TypeAlias = Challenge | KeyRelease | LineLost | Sealed | Refusal
 ToBroker: TypeAlias = ManifestRequest | ToOwner
 FromBroker: TypeAlias = Manifest | FromOwner
+ToPool: TypeAlias = OpenPool | FindEntry | TakeSpace | CommitEntry | AbandonSpace
+FromPool: TypeAlias = PoolDone | Entry | Space | PoolFailed
 
 _M = TypeVar("_M")
 
@@ -274,10 +337,11 @@ class Channel:
 
     Args:
         connection: Connected, blocking.
+        max_frame_bytes: What is longer is neither sent nor taken.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
+    def __init__(self, connection: socket.socket, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._socket, self._max_frame_bytes = connection, max_frame_bytes
 
     def fileno(self) -> int:
         """The descriptor, for `select`."""
@@ -290,7 +354,7 @@ class Channel:
             EnclaveError: The other side is gone.
         """
         body = msgspec.msgpack.encode(message)
-        if len(body) > MAX_FRAME_BYTES:
+        if len(body) > self._max_frame_bytes:
             raise EnclaveError(f"a message of {len(body)} bytes is too long to be sent")
         try:
             self._socket.sendall(_LENGTH.pack(len(body)) + body)
@@ -313,8 +377,8 @@ class Channel:
         if len(header) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack(header)
-        if length > MAX_FRAME_BYTES:
-            raise EnclaveError(f"refused a message of {length} bytes: the limit is {MAX_FRAME_BYTES}")
+        if length > self._max_frame_bytes:
+            raise EnclaveError(f"refused a message of {length} bytes: the limit is {self._max_frame_bytes}")
         body = self._read(length)
         if len(body) < length:
             return None

@@ -89,8 +89,9 @@ def tests(guests: Guests) -> str:
 
 
 def _rust_tests() -> list[str]:
-    """The test programs of crates/pm that use a pool file, built for this machine."""
-    build = ["cargo", "test", "-p", "plinius-pm", "--lib", "--test", "pool", "--no-run", "--locked", "--offline"]
+    """The test programs of crates/medium and crates/pm that use a pool file, built for this machine."""
+    crates = ["-p", "plinius-medium", "-p", "plinius-pm", "--lib", "--test", "pool"]
+    build = ["cargo", "test", *crates, "--no-run", "--locked", "--offline"]
     built = subprocess.run(
         [*build, "--quiet", "--message-format=json"], cwd=_CHECKOUT, stdout=subprocess.PIPE, check=True
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plinius import Key, Pool, SealedDataset, _core, seal_dataset
+from plinius import Key, Pool, SealedDataset, seal_dataset
 from plinius.dataset import HEADER_BYTES, Header
 from plinius.errors import ConfigError, IntegrityError
 from small_training import flip, read_at, rewrite_entry, write_at
@@ -147,10 +147,9 @@ def test_records_swapped_in_the_pool_and_extents_of_another_length(sealed: Path,
 def test_an_entry_in_the_pool_with_another_header(sealed: Path, key: Key) -> None:
     content = sealed.read_bytes()
     with Pool(sealed.with_name("job.pool")) as pool:
-        loading = _core.Loading(pool.core, COUNT * RECORD)
-        loading.write(0, content[HEADER_BYTES:])
-        loading.commit(
-            f"data/{Header.parse(content[:HEADER_BYTES], 'data').id.hex()}", content[: HEADER_BYTES - 1] + b"x"
-        )
+        reserved = pool.core.reserve([COUNT * RECORD])
+        reserved.write(0, 0, content[HEADER_BYTES:])
+        name = f"data/{Header.parse(content[:HEADER_BYTES], 'data').id.hex()}"
+        reserved.commit(name, content[: HEADER_BYTES - 1] + b"x", reserved.extents)
         with pytest.raises(IntegrityError, match="has another header"):
             SealedDataset(pool, key, sealed)

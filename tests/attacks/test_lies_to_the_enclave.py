@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from hostile import GARBAGE, HALF, HUGE, bound_to, talk_to
+from hosting import kept
 from inside import Command
 from jobs import Job
 from plinius.attest.release import KEMS, seal_key
@@ -93,7 +94,10 @@ def commanded(job: Job, command: Train | Infer | None = None, **options: int | N
     descriptors = {"pool": os.O_RDWR, "data": os.O_RDONLY, "cfg": os.O_RDONLY}
     fds = {name: os.open(getattr(job, name), flags) for name, flags in descriptors.items()}
     try:
-        with talk_to(enclave.serve, **fds, tee="simulated", tpm=None) as (channel, raw):
+        with (
+            kept(fds["pool"]) as pool,
+            talk_to(enclave.serve, **fds, pool_channel=pool.detach(), tee="simulated", tpm=None) as (channel, raw),
+        ):
             channel.send(command or Train("cfg", "data", "pool", **asked))
             yield Host(job, channel, raw)
     finally:

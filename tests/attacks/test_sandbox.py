@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tampered
+from hosting import kept
 from jobs import CFG, Job, must
 from plinius.enclave import sandbox
 from plinius.errors import EnclaveError
@@ -53,7 +54,7 @@ def test_the_same_attempts_meet_no_such_refusal_outside(outside: dict[str, int],
 
 
 ALLOWED = """
-import os, sys, threading, time
+import os, socket, sys, threading, time
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 from plinius.attest.release import REVEALABLE, Grant, Terms
@@ -62,26 +63,22 @@ from plinius.dataset.packing import seal_into
 from plinius.enclave import rehearsal, sandbox
 from plinius.enclave.job import Job
 from plinius.enclave.trainer import train
-from plinius.pool import Pool, look_at
+from plinius.enclave.hosted import HostedPool, host_at, look_at
 from plinius.seal import Key
-from plinius.wire import Progress, Train
+from plinius.wire import Channel, Progress, Train
 cfg = sys.argv[1].encode()
 config = parse(cfg, "cfg")
-pool_fd, data_fd = os.memfd_create("pool"), os.memfd_create("data")
+channel, pool_fd, data_fd = Channel(socket.socket(fileno=int(sys.argv[2]))), int(sys.argv[3]), os.memfd_create("data")
 medium = look_at(pool_fd, "pool")
 rehearsal.rehearse()
 sandbox.enter()
 key = Key.generate()
 with os.fdopen(os.dup(data_fd), "wb") as file:
     seal_into(file, np.arange(64 * 64, dtype=np.uint8).reshape(64, 1, 8, 8), np.arange(64) % 10, key)
-with Pool.from_descriptor(pool_fd, "pool", medium) as pool:
-    before = pool.bytes
-    with pool.transaction() as tx:
-        tx["large"] = np.ones(1 << 20)
-    assert pool.bytes > before + (8 << 20), (before, pool.bytes)
-    job = Job.decide(Train("cfg", "data", "pool", 3, 1, 1, 2), cfg, config, pool, Grant(key, Terms(sorted(REVEALABLE))))
-    told = []
-    train(job, pool, key, data_fd, told.append, lambda: False)
+pool = HostedPool(host_at(channel), pool_fd, "pool", medium)
+job = Job.decide(Train("cfg", "data", "pool", 3, 1, 1, 2), cfg, config, pool, Grant(key, Terms(sorted(REVEALABLE))))
+told = []
+train(job, pool, key, data_fd, told.append, lambda: False)
 assert [it.durable_step for it in told if isinstance(it, Progress)] == [1, 2, 3]
 worked = []
 thread = threading.Thread(target=lambda: (time.sleep(0.001), worked.append(os.urandom(1))))
@@ -93,11 +90,16 @@ print(key.custody)
 
 
 def test_what_an_enclave_needs_is_allowed() -> None:
-    """In a pool that grows, with two threads, on a network of other shapes than the rehearsal's."""
+    """In a pool that its host lets grow, with two threads, on a network of other shapes than the rehearsal's."""
     cfg = CFG.format(batch=8, learning_rate=0.05, filters=24)
-    command = [sys.executable, "-I", "-c", ALLOWED, cfg]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    pool = os.memfd_create("pool")
+    with kept(pool) as channel:
+        passed = (channel.fileno(), pool)
+        command = [sys.executable, "-I", "-c", ALLOWED, cfg, *map(str, passed)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, pass_fds=passed)
     assert (done.returncode, done.stderr) == (0, "")
+    assert os.fstat(pool).st_size > 4 << 20
+    os.close(pool)
     assert done.stdout.strip() == must("doctor", "--json").messages[0]["key_custody"]
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from brokers import POLICY, Desk, Enclave, job_manifest, sign
 from hostile import talk_to
+from hosting import kept
 from plinius.attest.simulated import SimulatedEvidence, measurement
 from plinius.enclave import main as enclave
 from plinius.enclave.provisioning import Ordered
@@ -52,7 +53,12 @@ def test_a_manifest_for_another_release_is_not_begun(desk: Desk) -> None:
     """Whatever its TEE is: evidence of a real one does not say which plinius it runs, so the enclave compares."""
     assert Ordered.read(desk.job.signed).digest == desk.job.digest
     other = sign(desk.identity, job_manifest(desk.identity, code=bytes(32)))
-    with pool_of(desk) as pool, talk_to(enclave.serve, pool=pool, data=-1, cfg=-1, tee="sgx", tpm=None) as (host, _):
+    options = {"data": -1, "cfg": -1, "tee": "sgx", "tpm": None}
+    with (
+        pool_of(desk) as pool,
+        kept(pool) as channel,
+        talk_to(enclave.serve, pool=pool, pool_channel=channel.detach(), **options) as (host, _),
+    ):
         host.send(TrainManifest(other, "data", "pool"))
         answer = host.receive(FromEnclave)
     assert isinstance(answer, Failed)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plinius import Key, Mirror, Pool, _core
+from plinius import Key, Mirror, Pool, _pm
 from plinius.mirror import RollbackWarning, drained, farend
 from plinius.mirror.draining import drain, fetch, newest_drained
 
@@ -125,7 +125,7 @@ def test_a_kill_in_a_drain_leaves_the_far_end_whole(folder: Path, url: str) -> N
 def test_a_kill_before_each_call_of_a_drain(folder: Path, url: str) -> None:
     """Dies right before the n-th read of the pool, fsync, rename or removal, for every n that there is."""
     key, path = Key.generate(), folder / "job.pool"
-    watched = [(_core, "read_extent"), (os, "fsync"), (os, "rename"), (os, "unlink"), (os, "remove"), (Path, "rename")]
+    watched = [(_pm, "read_extent"), (os, "fsync"), (os, "rename"), (os, "unlink"), (os, "remove"), (Path, "rename")]
     watched += [(Path, "unlink"), (os, "replace"), (os, "open")]
 
     def die_before(call_number: int, report: int) -> None:

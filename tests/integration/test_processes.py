@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_a_second_trainer_is_refused_and_the_first_goes_on(refusal: Refusal, job
         line = refusal(BUSY, *job.train("--steps", ENDLESS))
         assert (
             line
-            == f"{job.pool}: the pool is open in process {running.enclave()}; close it there, or wait for that to end"
+            == f"{job.pool}: the pool is open in process {running.host.pid}; close it there, or wait for that to end"
         )
         running.until("Progress", step=durable_step(job.pool) + 5)
         running.host.send_signal(signal.SIGTERM)
@@ -175,6 +176,70 @@ def test_data_loader_workers_do_not_keep_the_pool_of_a_dead_parent(trained: Job)
         finally:
             for worker in workers:
                 os.kill(worker, signal.SIGKILL)
+
+
+STILL_STORING = """
+import sys, time
+from plinius._core import Mapping, Medium
+with open(sys.argv[1], "r+b") as pool:
+    mapping = Mapping.on(Medium.of(pool.fileno()), pool.fileno())
+    print("mapped", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def left_over(trained: Job) -> Iterator[subprocess.Popen[str]]:
+    """A process that maps the job's pool to store into it, as an enclave does that outlives its host for a moment."""
+    command = [sys.executable, "-I", "-c", STILL_STORING, str(trained.pool)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "mapped\n"
+        os.kill(process.pid, signal.SIGSTOP)
+        yield process
+        process.kill()
+
+
+def test_a_training_waits_for_an_enclave_whose_host_is_gone(
+    inside: Command, trained: Job, left_over: subprocess.Popen[str]
+) -> None:
+    killer = threading.Timer(1, left_over.kill)
+    killer.start()
+    (started,) = inside(*trained.train("--steps", 5, "--json")).of("Started")
+    assert left_over.poll() == -signal.SIGKILL
+    assert (started["step"], started["resumed"]) == (4, True)
+    assert same_bytes_as_if_nothing_had_happened(inside, trained, 6)
+
+
+def test_an_enclave_whose_host_is_gone_and_that_stays_is_named(
+    refusal: Refusal, trained: Job, left_over: subprocess.Popen[str]
+) -> None:
+    before = trained.pool.read_bytes()
+    line = refusal(BUSY, *trained.train("--steps", 5))
+    assert (
+        line == f"{trained.pool}: the pool is open in process {left_over.pid}; close it there, or wait for that to end"
+    )
+    assert trained.pool.read_bytes() == before
+
+
+def test_an_enclave_that_stands_still_while_its_host_is_killed_stores_no_more(inside: Command, job: Job) -> None:
+    reached = 0
+    for _ in range(2):
+        with Running(*job.train("--steps", ENDLESS)) as running:
+            running.until("Progress", step=reached + 3)
+            enclave = running.enclave()
+            os.kill(enclave, signal.SIGSTOP)  # wherever it is, in a save or not
+            running.host.kill()
+            last = [message for message in running.messages() if message["type"] == "Progress"][-1:]
+        durable = last[0]["durable_step"] if last else reached + 3
+        with Running(*job.train("--steps", durable + 20)) as again:
+            started = again.until("Started")
+            assert not is_alive(enclave)
+            assert started["resumed"]
+            assert durable <= started["step"] <= durable + 1
+            assert again.end().code == 0
+        reached = durable + 20
+    assert same_bytes_as_if_nothing_had_happened(inside, job, reached + 1)
 
 
 # A full medium.

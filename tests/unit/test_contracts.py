@@ -43,15 +43,19 @@ def test_the_host_loads_nothing_that_sees_a_secret(module: str) -> None:
     assert not within(loaded, SECRETS)
 
 
+def test_the_host_has_the_pool_open() -> None:
+    assert "plinius._pm" in loaded_by("plinius.host.commands")
+
+
 def test_the_enclave_loads_what_it_needs() -> None:
     """So that the test above does not look for names that no process ever has."""
     loaded = loaded_by("plinius.enclave.trainer, plinius.enclave.provisioning, plinius.owner.main")
     assert {name for name in SECRETS if name not in loaded} == set()
 
 
-def test_the_enclave_loads_neither_values_nor_drains_nor_other_frameworks() -> None:
+def test_the_enclave_loads_neither_pools_nor_drains_nor_other_frameworks() -> None:
     loaded = loaded_by("plinius.enclave.trainer, plinius.enclave.commands, plinius.enclave.rehearsal")
-    needless = ["pool.pooling", "pool.transaction", "pool.arrays", "mirror.drainer", "mirror.moving", "mirror.farend"]
+    needless = ["_pm", "pool.opened", "pool.pooling", "pool.transaction", "mirror.ciphertext", "mirror.farend"]
     assert not within(loaded, [f"plinius.{name}" for name in needless])
     frameworks = {name for name in within(loaded, ["plinius.frameworks"]) if "torch" not in name}
     assert frameworks == {"plinius.frameworks"}
@@ -64,9 +68,14 @@ def test_the_enclave_is_hardened_before_it_loads_anything_that_could_be_attacked
 def test_whoever_moves_and_drains_loads_neither_keys_nor_sealing() -> None:
     loaded = loaded_by("plinius.mirror.moving, plinius.mirror.draining, plinius.mirror.drainer, plinius.moving_cli")
     assert "plinius.mirror.drainer" in loaded
-    needed = ("plinius._core", "plinius.pool", "plinius.mirror")
+    needed = ("plinius.pool", "plinius.mirror")
     assert not within(loaded, set(SECRETS) - set(needed))
     assert not {"plinius.mirror.generation", "plinius.mirror.mirroring"} & loaded
+
+
+def test_whoever_uses_values_alone_loads_no_sealing() -> None:
+    loaded = loaded_by("plinius.pool.pooling")
+    assert {"plinius._pm", "plinius._core"} & loaded == {"plinius._pm"}
 
 
 def test_no_framework_is_loaded_before_it_is_asked_for() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import plinius
 import pytest
 import torch
-from plinius import Key, Mirror, Pool, _core, status
+from plinius import Key, Mirror, Pool, status
 from plinius.errors import ConfigError, IntegrityError, PoolCorrupt, PoolError, PoolFull
 from plinius.mirror import ExactnessWarning, RollbackWarning, public_mirrors, read_facts
 from small_training import ENTRY, Training, entry_of, flip, head_of, read_at, rewrite_entry, trained, write_at
@@ -347,26 +348,36 @@ def test_a_torn_state_does_not_overwrite_a_good_generation(path: Path, key: Key)
     assert Training(path, key).restore() == 2
 
 
+@contextmanager
+def committing(monkeypatch: pytest.MonkeyPatch, pool: Pool, commit: Callable[..., None]) -> Iterator[None]:
+    """Commits otherwise inside the block: `commit` is given the reservation, and what it is to commit."""
+
+    class Reserved:
+        def __init__(self) -> None:
+            self._reserved = pool.core.reserve([])
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._reserved, name)
+
+        def commit(self, *arguments: Any) -> None:
+            commit(self._reserved, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pool, "reserve", Reserved)
+        yield
+
+
 def test_an_interrupt_between_the_commit_and_its_return_loses_nothing(
     path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupted:
-        def __init__(self, *arguments: Any) -> None:
-            self._writing = _core.Writing(*arguments)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._writing, name)
-
-        def commit(self, *arguments: Any) -> None:
-            self._writing.commit(*arguments)
-            raise KeyboardInterrupt
+    def interrupted(reserved: Any, *arguments: Any) -> None:
+        reserved.commit(*arguments)
+        raise KeyboardInterrupt
 
     training = Training(path, key)
     training.mirror.save(1)
-    with monkeypatch.context() as patched:
-        patched.setattr("plinius.mirror.saving._core", SimpleNamespace(Writing=Interrupted))
-        with pytest.raises(KeyboardInterrupt):
-            training.mirror.save(2)
+    with committing(monkeypatch, training.pool, interrupted), pytest.raises(KeyboardInterrupt):
+        training.mirror.save(2)
     assert training.mirror.save(2, force=True)
     assert training.mirror.save(3)
     assert training.mirror.latest_step() == 3
@@ -375,22 +386,13 @@ def test_an_interrupt_between_the_commit_and_its_return_loses_nothing(
 def test_a_save_whose_commit_failed_can_be_made_again(path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is in the pool, so it is not taken for one that was interrupted behind its commit."""
 
-    class Failing:
-        def __init__(self, *arguments: Any) -> None:
-            self._writing = _core.Writing(*arguments)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._writing, name)
-
-        def commit(self, *_: Any) -> None:
-            raise KeyboardInterrupt
+    def failing(*_: Any) -> None:
+        raise KeyboardInterrupt
 
     training = Training(path, key)
     training.mirror.save(1)
-    with monkeypatch.context() as patched:
-        patched.setattr("plinius.mirror.saving._core", SimpleNamespace(Writing=Failing))
-        with pytest.raises(KeyboardInterrupt):
-            training.mirror.save(2)
+    with committing(monkeypatch, training.pool, failing), pytest.raises(KeyboardInterrupt):
+        training.mirror.save(2)
     assert training.mirror.latest_step() == 1
     assert training.mirror.save(2)
     assert training.mirror.restore() == 2

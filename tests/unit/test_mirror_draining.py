@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 from fsspec.registry import known_implementations
-from plinius import Key, Mirror, Pool, _core
+from plinius import Key, Mirror, Pool, _pm
 from plinius.errors import ConfigError, IntegrityError, PliniusError, PoolCorrupt, PoolError, PoolFull
 from plinius.mirror import ciphertext, farend
 from plinius.mirror.drained import Drained
@@ -248,7 +248,7 @@ def test_a_reader_never_sees_half_and_a_failed_drain_leaves_nothing(
     saved = trained(path, key, 1)
     drained(path, url)
     train_on(path, key, 2, 2)
-    read, reads = _core.read_extent, []
+    read, reads = _pm.read_extent, []
 
     def look_and_fail_at_last(*arguments: object) -> None:
         reads.append(fetched(url, folder / "seen.pool", key))
@@ -256,7 +256,7 @@ def test_a_reader_never_sees_half_and_a_failed_drain_leaves_nothing(
             raise PoolError("the medium failed")
         read(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_core, "read_extent", look_and_fail_at_last)
+    monkeypatch.setattr(_pm, "read_extent", look_and_fail_at_last)
     with pytest.raises(PoolError, match="the medium failed"):
         drained(path, url)
     assert reads == [(1, saved)] * 10
@@ -266,7 +266,7 @@ def test_a_reader_never_sees_half_and_a_failed_drain_leaves_nothing(
 def test_a_save_in_the_midst_is_found(path: Path, key: Key, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training(path, key)
     training.train(1, 1)
-    read, saved = _core.read_extent, []
+    read, saved = _pm.read_extent, []
 
     def read_then_save(*arguments: object) -> None:
         if not saved:
@@ -274,7 +274,7 @@ def test_a_save_in_the_midst_is_found(path: Path, key: Key, url: str, monkeypatc
             training.train(2, 2)
         read(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_core, "read_extent", read_then_save)
+    monkeypatch.setattr(_pm, "read_extent", read_then_save)
     with pytest.raises(PoolError, match="was saved while it was drained"):
         drain(training.pool, NAME, url)
     assert files(url) == []
@@ -419,27 +419,25 @@ class PinningTraining(Training):
     def save(self, step: int) -> None:
         """Commits inside of `still`, with the pinned extents behind its own."""
         self.step()
-        begun = _core.Writing
+        drainer, reserve = self.drainer, self.pool.reserve
 
-        drainer = self.drainer
-
-        class Writing:
-            def __init__(self, *arguments: object) -> None:
-                self._writing = begun(*arguments)  # type: ignore[arg-type]
+        class Reserved:
+            def __init__(self) -> None:
+                self._reserved = reserve()
 
             def __getattr__(self, name: str) -> object:
-                return getattr(self._writing, name)
+                return getattr(self._reserved, name)
 
             def commit(self, name: str, meta: bytes, extents: list[tuple[int, int]]) -> None:
                 with drainer.still() as pinned:
                     kept = [one for one in (pinned.extents if pinned else ()) if one not in extents]
-                    self._writing.commit(name, meta, [*extents, *kept])
+                    self._reserved.commit(name, meta, [*extents, *kept])
 
-        _core.Writing = Writing  # type: ignore[misc, assignment]
+        self.pool.reserve = Reserved  # type: ignore[method-assign, assignment]
         try:
             self.mirror.save(step)
         finally:
-            _core.Writing = begun  # type: ignore[misc]
+            del self.pool.reserve
         drainer.offer()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from plinius import Key, Pool, _core
+from plinius import Key, Pool, _pm
 from plinius.errors import IntegrityError, PliniusError, PoolCorrupt, PoolError, PoolFull
 from plinius.mirror import ciphertext
 from plinius.mirror.moving import move_mirror
@@ -152,7 +152,7 @@ def test_every_generation_of_the_head_is_carried_and_what_they_share_once(source
 def test_a_save_in_the_midst_is_found(source: Path, target: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training(source, key)
     training.train(1, 1)
-    read, saved = _core.read_extent, []
+    read, saved = _pm.read_extent, []
 
     def read_then_save(*arguments: object) -> None:
         if not saved:
@@ -160,7 +160,7 @@ def test_a_save_in_the_midst_is_found(source: Path, target: Path, key: Key, monk
             training.train(2, 2)
         read(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_core, "read_extent", read_then_save)
+    monkeypatch.setattr(_pm, "read_extent", read_then_save)
     with Pool(target) as here:
         with pytest.raises(PoolError, match="was saved while it was copied"):
             move_mirror(training.pool, here, NAME)
@@ -175,14 +175,14 @@ def test_a_mirror_that_the_target_gets_in_the_midst_is_not_overwritten(
 ) -> None:
     trained(source, key, 1)
     training = Training(target, key, seed=4)
-    read = _core.read_extent
+    read = _pm.read_extent
 
     def save_then_read(*arguments: object) -> None:
         if training.mirror.latest_step() is None:
             training.train(1, 1)
         read(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_core, "read_extent", save_then_read)
+    monkeypatch.setattr(_pm, "read_extent", save_then_read)
     with Pool(source) as there, pytest.raises(PoolError, match="there is a mirror 'net' already"):
         move_mirror(there, training.pool, NAME)
     training.train(2, 2)
@@ -257,6 +257,6 @@ def test_an_extent_outside_of_the_pool_is_not_read(target: Path) -> None:
         out = memoryview(bytearray(8))
         for extent, place in (((0, 1 << 62), 0), (((1 << 64) - 8, 8), 0), ((0, 8), 1), ((0, 8), (1 << 64) - 1)):
             with pytest.raises(PoolCorrupt):
-                _core.read_extent(pool.core, extent, place, out)
+                _pm.read_extent(pool.core, extent, place, out)
         with pytest.raises(BufferError):
-            _core.read_extent(pool.core, (0, 8), 0, memoryview(bytes(8)))
+            _pm.read_extent(pool.core, (0, 8), 0, memoryview(bytes(8)))

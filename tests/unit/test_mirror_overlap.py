@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from plinius import Key, Mirror, Pool, _core, state
-from plinius.errors import ConfigError, PliniusError, PoolError, PoolFull
+from plinius.errors import ConfigError, PliniusError, PoolBusy, PoolError, PoolFull
 from plinius.mirror import saving
 from plinius.mirror.overlap import Flight, set_apart
 from plinius.mirror.tracking import NOTE, Item
@@ -109,6 +110,34 @@ def test_a_save_in_the_background_holds_the_state_of_its_moment(pool: Pool, key:
     other.step()
     assert other.mirror.restore() == 2
     assert other.state() == then
+
+
+def test_a_save_in_the_background_is_finished_though_its_pool_is_closed(folder: Path, key: Key, held: Held) -> None:
+    path = folder / "job.pool"
+    with Pool(path) as pool:
+        job = Job(pool, key)
+        job.step()
+        job.mirror.save(1)
+        job.step()
+        then = job.state()
+        job.mirror.save(2, wait=False)
+        assert held.reached.wait(60)
+    with pytest.raises(PoolBusy):
+        Pool(path)
+    held.go_on.set()
+    with opened_at_last(path) as pool:
+        other = Job(pool, key, seed=2)
+        other.step()
+        assert other.mirror.restore() == 2
+        assert other.state() == then
+
+
+def opened_at_last(path: Path) -> Pool:
+    for _ in range(600):
+        with suppress(PoolBusy):
+            return Pool(path)
+        time.sleep(0.1)
+    raise AssertionError("the save is not finished")
 
 
 def test_the_optimizers_next_step_waits_until_all_is_sealed(pool: Pool, key: Key, held: Held) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from plinius import Pool
+from plinius.enclave.hosted import HostedPool, look_at
 from plinius.errors import DurabilityUnavailable, PoolError, PoolFull
-from plinius.pool import cpu_write_back, look_at, medium_at
+from plinius.pool import cpu_write_back, medium_at
+from plinius.wire import FromPool, PoolDone, ToPool
 
 
 def test_a_medium_that_survives_less_than_required_is_refused_and_left_alone(folder: Path) -> None:
@@ -64,15 +66,20 @@ def test_a_creation_that_fails_leaves_no_file(folder: Path) -> None:
     assert path.exists(), "it was not this call that made it"
 
 
-def test_a_medium_can_be_looked_at_before_the_pool_is_opened(folder: Path) -> None:
+def answered(_: ToPool) -> FromPool:
+    return PoolDone()
+
+
+def test_a_medium_can_be_looked_at_before_the_pool_is_mapped(folder: Path) -> None:
     """By a process that will enter a sandbox in between."""
     with Pool(folder / "first.pool") as pool:
-        expected = (pool.medium, pool.durability, pool.write_back)
+        expected = (pool.medium, pool.durability)
     with (folder / "first.pool").open("r+b") as file, (folder / "second.pool").open("w+b") as other:
         medium = look_at(file.fileno(), "first.pool")
         with pytest.raises(PoolError, match=r"second\.pool: this is the medium of another file"):
-            Pool.from_descriptor(other.fileno(), "second.pool", medium)
-        with Pool.from_descriptor(file.fileno(), "first.pool", medium) as pool:
-            assert (pool.medium, pool.durability, pool.write_back) == expected
+            HostedPool(answered, other.fileno(), "second.pool", medium)
+        mapping = HostedPool(answered, file.fileno(), "first.pool", medium).mapping
+        assert (mapping.medium, mapping.durability) == expected
+        mapping.close()
     with pytest.raises(PoolError, match=r"no descriptor: .*Bad file descriptor"):
         look_at(1 << 20, "no descriptor")

@@ -6,10 +6,10 @@
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use plinius_pm::Pool;
+use plinius_medium::{Extent, Region};
 use plinius_seal::{Aad, BulkKey, JobKey, SALT_BYTES, TAG_BYTES, random};
 
 use crate::chunk::{BufferName, CHUNK_BYTES, Chunk, Context, chunks, useful_threads};
@@ -47,44 +47,40 @@ pub fn open_in_cache(job_key: &JobKey, lengths: &[usize], threads: usize) -> Res
     spent_s(lengths, threads, open, || {})
 }
 
-/// Seconds to copy buffers of these lengths from private memory into free extents of the pool, past the cache, and to
-/// fence. The lengths are not zero.
+/// Seconds to copy as many bytes as extents have from private memory into them, past the cache, and to fence.
 ///
 /// # Errors
-/// The pool has no room, or a length is zero.
-pub fn copy_in(pool: &Arc<Pool>, lengths: &[usize], threads: usize) -> Result<f64> {
-    let reserved = pool.reserve(&sizes(lengths))?;
-    let sources = touched(lengths);
+/// They are not inside the pool.
+pub fn copy_in<R: Region>(region: &R, extents: &[Extent], threads: usize) -> Result<f64> {
+    let sources = touched(extents);
     let write = |_: &mut Vec<u8>, _, chunk: Chunk| {
         let bytes = &sources[chunk.buffer][chunk.at..][..chunk.len];
         let begun = Instant::now();
-        reserved.write(chunk.buffer, chunk.at as u64, bytes)?;
+        extents[chunk.buffer].stream(region, chunk.at as u64, bytes)?;
         Ok(begun.elapsed())
     };
-    spent_s(lengths, threads, write, || reserved.fence())
+    spent_s(&lengths(extents), threads, write, || region.thread_fence())
 }
 
-/// Seconds to copy buffers of these lengths from extents of the pool into private memory. The lengths are not zero.
+/// Seconds to copy the bytes of extents, which are written first, into private memory.
 ///
 /// # Errors
-/// The pool has no room, or a length is zero.
-pub fn copy_out(pool: &Arc<Pool>, lengths: &[usize], threads: usize) -> Result<f64> {
-    let reserved = pool.reserve(&sizes(lengths))?;
-    let mut targets = touched(lengths);
-    for (index, bytes) in targets.iter().enumerate() {
-        reserved.write(index, 0, bytes)?;
+/// They are not inside the pool.
+pub fn copy_out<R: Region>(region: &R, extents: &[Extent], threads: usize) -> Result<f64> {
+    let mut targets = touched(extents);
+    for (extent, bytes) in extents.iter().zip(&targets) {
+        extent.stream(region, 0, bytes)?;
     }
-    reserved.fence();
-    let extents = reserved.extents();
+    region.thread_fence();
     // One for each chunk, in the order in which `chunks` counts them.
     let places: Vec<_> = targets.iter_mut().flat_map(|target| target.chunks_mut(CHUNK_BYTES)).map(Mutex::new).collect();
     let read = |_: &mut Vec<u8>, item: usize, chunk: Chunk| {
         let mut place = places[item].lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
-        pool.read(extents[chunk.buffer], chunk.at as u64, &mut place)?;
+        extents[chunk.buffer].load(region, chunk.at as u64, &mut place)?;
         Ok(begun.elapsed())
     };
-    spent_s(lengths, threads, read, || {})
+    spent_s(&lengths(extents), threads, read, || {})
 }
 
 /// Runs `work(staging buffer, number of the chunk, chunk)` for all chunks, and `done` in each thread at its end; what the
@@ -132,11 +128,11 @@ fn aad() -> Aad {
     name.aad(&context, 1).number(0)
 }
 
-fn sizes(lengths: &[usize]) -> Vec<u64> {
-    lengths.iter().map(|length| *length as u64).collect()
+fn lengths(extents: &[Extent]) -> Vec<usize> {
+    extents.iter().map(|extent| extent.bytes as usize).collect()
 }
 
 /// Private memory that has its pages, and was written just before, as tensors are by an optimizer.
-fn touched(lengths: &[usize]) -> Vec<Vec<u8>> {
-    lengths.iter().map(|length| vec![1; *length]).collect()
+fn touched(extents: &[Extent]) -> Vec<Vec<u8>> {
+    extents.iter().map(|extent| vec![1; extent.bytes as usize]).collect()
 }

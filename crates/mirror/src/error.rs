@@ -8,7 +8,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The pool failed.
     #[error(transparent)]
-    Pool(#[from] plinius_pm::Error),
+    Pool(#[from] plinius_medium::Error),
     /// A key or the sealing failed.
     #[error(transparent)]
     Seal(#[from] plinius_seal::Error),

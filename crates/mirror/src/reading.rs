@@ -1,16 +1,16 @@
 //! Opening what a write attempt sealed.
 
-use plinius_pm::{Extent, Pool};
+use plinius_medium::{Extent, Region, Target};
 use plinius_seal::{BulkKey, JobKey, NONCE_BYTES, Salt, TAG_BYTES};
 
 use crate::chunk::{
-    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Target, chunks, in_parallel, longest, part, useful_threads,
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, chunks, in_parallel, longest, part, useful_threads,
 };
 use crate::error::{Error, Result};
 use crate::writing::manifest_name;
 
-/// What one write attempt sealed, to be opened with its own key. It is given the pool each time, so that whoever still
-/// holds it does not keep the pool open.
+/// What one write attempt sealed, to be opened with its own key. It is given the pool's region each time, so that whoever
+/// still holds it does not keep the pool open.
 pub struct Reading {
     key: BulkKey,
     context: Context,
@@ -26,9 +26,9 @@ impl Reading {
 
     /// Opens buffers into their targets. A chunk is copied into private memory first, and opened from there; one that was
     /// changed leaves zeros. After an error the targets hold a mixture, and the caller wipes them.
-    pub fn open<T: Target>(
+    pub fn open<R: Region, T: Target>(
         &self,
-        pool: &Pool,
+        region: &R,
         buffers: &[(BufferName, SealedBuffer, T)],
         threads: usize,
     ) -> Result<()> {
@@ -43,7 +43,7 @@ impl Reading {
             |staging, item, _| {
                 let chunk = work[item];
                 let (name, sealed, target) = &buffers[chunk.buffer];
-                let open = |out: &mut [u8]| self.open_chunk(pool, &self.context, name, sealed, chunk, staging, out);
+                let open = |out: &mut [u8]| self.open_chunk(region, &self.context, name, sealed, chunk, staging, out);
                 target.fill(chunk.at, chunk.len, open)
             },
             || {},
@@ -51,18 +51,18 @@ impl Reading {
     }
 
     /// Opens the manifest into private memory.
-    pub fn open_manifest(&self, pool: &Pool, sealed: &SealedBuffer) -> Result<Vec<u8>> {
+    pub fn open_manifest<R: Region>(&self, region: &R, sealed: &SealedBuffer) -> Result<Vec<u8>> {
         let context = Context { purpose: "manifest", ..self.context.clone() };
         let extent = sealed.extent.ok_or_else(|| Error::Refused("the manifest".into()))?;
         // The length comes from the pool: it is held against the pool's own size first.
-        let len = checked_length(pool, extent)?;
+        let len = checked_length(region, extent)?;
         sealed.check("the manifest", len)?;
         // It grows by what was verified: the length is a claim, and so may not take memory.
         let mut manifest = Vec::new();
         let (mut staging, mut opened) = (vec![0; CHUNK_BYTES.min(len)], vec![0; CHUNK_BYTES.min(len)]);
         for chunk in chunks(std::iter::once(len)) {
             let opened = &mut opened[..chunk.len];
-            self.open_chunk(pool, &context, &manifest_name(), sealed, chunk, &mut staging, opened)?;
+            self.open_chunk(region, &context, &manifest_name(), sealed, chunk, &mut staging, opened)?;
             manifest.extend_from_slice(opened);
         }
         Ok(manifest)
@@ -70,9 +70,9 @@ impl Reading {
 
     /// Opens a chunk into `out` by way of `staging`.
     #[expect(clippy::too_many_arguments, reason = "what a chunk is bound to, and from where to where it goes")]
-    fn open_chunk(
+    fn open_chunk<R: Region>(
         &self,
-        pool: &Pool,
+        region: &R,
         context: &Context,
         name: &BufferName,
         sealed: &SealedBuffer,
@@ -85,16 +85,15 @@ impl Reading {
         let tag = part::<TAG_BYTES>(&sealed.tags, chunk.index).ok_or_else(refused)?;
         let extent = sealed.extent.ok_or_else(refused)?;
         let ciphertext = &mut staging[..chunk.len];
-        pool.read(extent, chunk.at as u64, ciphertext)?;
+        extent.load(region, chunk.at as u64, ciphertext)?;
         let count = sealed.tags.len() / TAG_BYTES;
         let aad = name.aad(context, count).number(chunk.index as u64);
         self.key.open_into(&nonce, &aad, ciphertext, &tag, out).map_err(|_| refused())
     }
 }
 
-fn checked_length(pool: &Pool, extent: Extent) -> Result<usize> {
-    let (pool_bytes, _) = pool.bytes();
+fn checked_length<R: Region>(region: &R, extent: Extent) -> Result<usize> {
     let refused = || Error::Refused("the manifest".into());
     let len = usize::try_from(extent.bytes).map_err(|_| refused())?;
-    if extent.bytes <= pool_bytes { Ok(len) } else { Err(refused()) }
+    if extent.bytes <= region.len() { Ok(len) } else { Err(refused()) }
 }

@@ -1,12 +1,10 @@
 //! Sealed data sets: records of equal size, each `nonce | ciphertext | tag`, bound to its data set, index and count.
 
-use std::sync::Arc;
-
-use plinius_pm::{Extent, Pool};
+use plinius_medium::{Extent, Region, Target};
 use plinius_seal::{Aad, BulkKey, NONCE_BYTES, TAG_BYTES};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::chunk::{Target, in_parallel, useful_threads};
+use crate::chunk::{in_parallel, useful_threads};
 use crate::error::{Error, Result};
 
 const FORMAT_VERSION: u64 = 1;
@@ -78,9 +76,9 @@ impl RecordReader {
 
     /// Opens the records of `indices`, in this order, each image into `images` and each label into `labels`. With
     /// `scale`, images of bytes become 32-bit floats from 0 to 1.
-    pub fn open<T: Target>(
+    pub fn open<R: Region, T: Target>(
         &self,
-        pool: &Arc<Pool>,
+        region: &R,
         indices: &[u64],
         images: &T,
         labels: &T,
@@ -96,7 +94,7 @@ impl RecordReader {
             useful_threads(threads, indices.len() * self.shape.sealed_bytes()),
             self.shape.sealed_bytes(),
             |staging, item, _| {
-                let record = self.open_record(pool, indices[item], staging)?;
+                let record = self.open_record(region, indices[item], staging)?;
                 let (image, label) = record.split_at(self.shape.image_bytes);
                 labels.copy_in(item * self.shape.label_bytes, label);
                 if scale {
@@ -111,20 +109,20 @@ impl RecordReader {
     }
 
     /// Checks the tags of `count` records from `first` on.
-    pub fn verify(&self, pool: &Arc<Pool>, first: u64, count: usize, threads: usize) -> Result<()> {
+    pub fn verify<R: Region>(&self, region: &R, first: u64, count: usize, threads: usize) -> Result<()> {
         let check = |staging: &mut [u8], item: usize, _: &mut dyn FnMut() -> Option<usize>| {
-            self.open_record(pool, first + item as u64, staging).map(drop)
+            self.open_record(region, first + item as u64, staging).map(drop)
         };
         let threads = useful_threads(threads, count * self.shape.sealed_bytes());
         in_parallel(count, threads, self.shape.sealed_bytes(), check, || {})
     }
 
-    fn open_record<'a>(&self, pool: &Arc<Pool>, index: u64, staging: &'a mut [u8]) -> Result<&'a [u8]> {
+    fn open_record<'a, R: Region>(&self, region: &R, index: u64, staging: &'a mut [u8]) -> Result<&'a [u8]> {
         if index >= self.count {
             return Err(Error::Misuse(format!("there is no record {index}: the data set has {}", self.count)));
         }
         let sealed_bytes = self.shape.sealed_bytes();
-        pool.read(self.extent, index * sealed_bytes as u64, staging)?;
+        self.extent.load(region, index * sealed_bytes as u64, staging)?;
         let refused = |_| Error::Refused(format!("record {index} of the data set"));
         let (nonce, rest) = staging.split_first_chunk_mut().ok_or_else(|| refused(plinius_seal::Error::Refused))?;
         let opened = self.key.open(nonce, &self.shape.aad(index), rest).map_err(refused)?;

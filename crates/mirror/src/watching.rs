@@ -3,9 +3,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use plinius_medium::Source;
 use plinius_seal::{FINGERPRINT_BYTES, Fingerprint, Fingerprints};
 
-use crate::chunk::{CHUNK_BYTES, Chunk, Source, chunks, in_parallel, part, useful_threads};
+use crate::chunk::{CHUNK_BYTES, Chunk, chunks, in_parallel, part, useful_threads};
 use crate::error::{Error, Result};
 
 /// What is done about a buffer's fingerprints while it is sealed.

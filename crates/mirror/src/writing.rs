@@ -1,32 +1,33 @@
-//! One write attempt: a fresh salt and key, buffers sealed into reserved extents, one commit.
+//! One write attempt: a fresh salt and key, and buffers sealed into extents that were reserved for it.
 
 use std::borrow::Borrow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use plinius_pm::{Entry, Extent, MappedFile, Pool, Region, Reserved};
+use plinius_medium::{Error as MediumError, Extent, Region, Source};
 use plinius_seal::{BulkKey, Fingerprints, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
 
 use crate::chunk::{
-    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, Source, chunks, in_parallel, longest, useful_threads,
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, chunks, in_parallel, longest, useful_threads,
 };
 use crate::error::{Error, Result};
 use crate::watching::{Watch, Watcher};
 
-/// A write attempt. Dropped without `commit`, it leaves nothing behind: its extents are free again.
-pub struct Writing<R: Region = MappedFile> {
-    pool: Arc<Pool<R>>,
+/// So much is stored past the cache at a time where something else is asked of the memory beside it.
+const PIECE_BYTES: usize = 2048;
+
+/// A write attempt. Who gives it extents commits them, or gives them back: it does not know whose they are.
+pub struct Writing {
     key: BulkKey,
     salt: Salt,
     context: Context,
-    reserved: Option<Reserved<R>>,
 }
 
-impl<R: Region> Writing<R> {
+impl Writing {
     /// Begins an attempt with a salt of its own, so that a retry can never meet the same key and nonce.
-    pub fn begin(pool: Arc<Pool<R>>, job_key: &JobKey, context: Context) -> Result<Self> {
+    pub fn begin(job_key: &JobKey, context: Context) -> Result<Self> {
         let mut salt = [0; SALT_BYTES];
         random(&mut salt)?;
-        Ok(Self { pool, key: job_key.derive(&salt)?, salt, context, reserved: None })
+        Ok(Self { key: job_key.derive(&salt)?, salt, context })
     }
 
     /// The salt of this attempt, public.
@@ -39,73 +40,58 @@ impl<R: Region> Writing<R> {
         self.key.commitment()
     }
 
-    /// Seals buffers into free extents.
-    pub fn seal<N: Borrow<BufferName> + Sync, S: Source>(
-        &mut self,
+    /// Seals buffers into extents, one for each that is not empty.
+    ///
+    /// # Errors
+    /// The extents are not as long as the buffers, or not inside the pool; or the medium failed.
+    pub fn seal<R: Region, N: Borrow<BufferName> + Sync, S: Source>(
+        &self,
+        region: &R,
+        extents: &[Extent],
         buffers: &[(N, S)],
         threads: usize,
     ) -> Result<Vec<SealedBuffer>> {
-        let context = self.context.clone();
-        self.seal_as(&context, buffers, threads, None)
+        self.seal_as(&self.context, &Places::new(region, extents, buffers)?, buffers, threads, None)
     }
 
     /// Seals buffers and watches them: returns what was sealed with its fingerprints.
     ///
     /// # Errors
-    /// What was sealed of a buffer is not what was expected of it (`Error::Written`).
-    pub fn seal_watched<N: Borrow<BufferName> + Sync, S: Source>(
-        &mut self,
+    /// What was sealed of a buffer is not what was expected of it (`Error::Written`), or as those of `seal`.
+    pub fn seal_watched<R: Region, N: Borrow<BufferName> + Sync, S: Source>(
+        &self,
+        region: &R,
+        extents: &[Extent],
         buffers: &[(N, S)],
-        watches: &[Watch],
-        prints: &Fingerprints,
+        watched: (&[Watch], &Fingerprints),
         threads: usize,
     ) -> Result<Vec<(SealedBuffer, Vec<u8>)>> {
-        let context = self.context.clone();
-        let watcher = Watcher::new(buffers, watches, prints);
-        let sealed = self.seal_as(&context, buffers, threads, Some(&watcher))?;
+        let watcher = Watcher::new(buffers, watched.0, watched.1);
+        let places = Places::new(region, extents, buffers)?;
+        let sealed = self.seal_as(&self.context, &places, buffers, threads, Some(&watcher))?;
         Ok(sealed.into_iter().zip(watcher.finish()).collect())
     }
 
-    /// Seals the manifest, under a purpose of its own.
-    pub fn seal_manifest<S: Source>(&mut self, manifest: S) -> Result<SealedBuffer> {
+    /// Seals the manifest, under a purpose of its own, into an extent as long.
+    ///
+    /// # Errors
+    /// As those of `seal`.
+    pub fn seal_manifest<R: Region, S: Source>(&self, region: &R, extent: Extent, manifest: S) -> Result<SealedBuffer> {
         let context = Context { purpose: "manifest", ..self.context.clone() };
-        let sealed = self.seal_as(&context, &[(manifest_name(), manifest)], 1, None)?;
+        let buffers = [(manifest_name(), manifest)];
+        let sealed = self.seal_as(&context, &Places::new(region, &[extent], &buffers)?, &buffers, 1, None)?;
         sealed.into_iter().next().ok_or_else(|| Error::Misuse("there is no manifest".into()))
     }
 
-    /// Commits: from now on the catalog names what was sealed, and what nobody names any more is free.
-    pub fn commit(mut self, entry: &Entry) -> Result<()> {
-        let reserved = self.reserved.take().ok_or_else(|| Error::Misuse("nothing was sealed".into()))?;
-        Ok(self.pool.commit(entry, reserved)?)
-    }
-
-    fn seal_as<N: Borrow<BufferName> + Sync, S: Source>(
-        &mut self,
-        context: &Context,
-        buffers: &[(N, S)],
-        threads: usize,
-        watcher: Option<&Watcher<'_>>,
-    ) -> Result<Vec<SealedBuffer>> {
-        let sizes: Vec<u64> = buffers.iter().map(|(_, source)| source.len() as u64).filter(|len| *len > 0).collect();
-        let reserved = self.pool.reserve(&sizes)?;
-        let sealed = self.seal_into(context, &reserved, buffers, threads, watcher)?;
-        self.reserved = Some(match self.reserved.take() {
-            Some(before) => before.join(reserved),
-            None => reserved,
-        });
-        Ok(sealed)
-    }
-
-    fn seal_into<N: Borrow<BufferName> + Sync, S: Source>(
+    fn seal_as<R: Region, N: Borrow<BufferName> + Sync, S: Source>(
         &self,
         context: &Context,
-        reserved: &Reserved<R>,
+        places: &Places<'_, R>,
         buffers: &[(N, S)],
         threads: usize,
         watcher: Option<&Watcher<'_>>,
     ) -> Result<Vec<SealedBuffer>> {
         let work = chunks(buffers.iter().map(|(_, source)| source.len()));
-        let slots = slots(buffers.iter().map(|(_, source)| source.len()));
         let results: Mutex<Vec<(Nonce, Tag)>> = Mutex::new(vec![([0; NONCE_BYTES], [0; TAG_BYTES]); work.len()]);
         in_parallel(
             work.len(),
@@ -125,15 +111,16 @@ impl<R: Region> Writing<R> {
                         source.prefetch(chunk.at + at, len.min(chunk.len - at));
                     }
                 };
-                reserved.write_beside(slots[chunk.buffer].unwrap_or(usize::MAX), chunk.at as u64, staging, fetch)?;
+                places.store(chunk, staging, fetch)?;
                 results.lock().unwrap_or_else(PoisonError::into_inner)[item] = sealed;
                 Ok(())
             },
-            || reserved.fence(),
+            // ORDER: what this thread streamed is durable before anybody can be asked to commit it.
+            || places.region.thread_fence(),
         )?;
+        places.region.settle()?;
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let extents = reserved.extents();
-        let mut sealed: Vec<SealedBuffer> = slots.iter().map(|slot| empty(slot.map(|slot| extents[slot]))).collect();
+        let mut sealed: Vec<SealedBuffer> = places.of_buffers.iter().map(|extent| empty(*extent)).collect();
         for (chunk, (nonce, tag)) in work.iter().zip(results) {
             sealed[chunk.buffer].nonces.extend(nonce);
             sealed[chunk.buffer].tags.extend(tag);
@@ -167,10 +154,47 @@ pub fn manifest_name() -> BufferName {
     BufferName { name: String::new(), dtype: String::new(), shape: Vec::new() }
 }
 
-/// Which reserved extent each buffer has; an empty one has none.
-fn slots(lengths: impl Iterator<Item = usize>) -> Vec<Option<usize>> {
-    let mut next = 0..;
-    lengths.map(|len| if len > 0 { next.next() } else { None }).collect()
+/// Where the buffers go.
+struct Places<'a, R: Region> {
+    region: &'a R,
+    /// An empty one has none.
+    of_buffers: Vec<Option<Extent>>,
+}
+
+impl<'a, R: Region> Places<'a, R> {
+    /// The extents come from whoever has the pool, who need not be trusted: nothing but the pool may be written.
+    fn new<N, S: Source>(region: &'a R, extents: &[Extent], buffers: &[(N, S)]) -> Result<Self> {
+        let mut given = extents.iter().copied();
+        let lengths = buffers.iter().map(|(_, source)| source.len() as u64);
+        let of_buffers: Vec<_> = lengths.clone().map(|len| if len > 0 { given.next() } else { None }).collect();
+        let fits = |(len, extent): (u64, &Option<Extent>)| match extent {
+            None => len == 0,
+            Some(extent) => {
+                extent.bytes == len && extent.offset.checked_add(len).is_some_and(|end| end <= region.len())
+            }
+        };
+        if given.next().is_none() && lengths.zip(&of_buffers).all(fits) {
+            return Ok(Self { region, of_buffers });
+        }
+        let what =
+            "the extents are not those of the buffers, or not inside the pool; is another program at work in it?";
+        Err(MediumError::Misuse(what.into()).into())
+    }
+
+    /// Stores the ciphertext of a chunk, and calls `beside(offset, length)` for each piece of it before it is stored, if it
+    /// is stored past the cache: what that asks of the memory is done while the stores wait.
+    fn store(&self, chunk: Chunk, ciphertext: &[u8], beside: impl Fn(usize, usize)) -> Result<()> {
+        let Some(extent) = self.of_buffers[chunk.buffer] else { return Ok(()) };
+        if !self.region.streams() {
+            return Ok(extent.stream(self.region, chunk.at as u64, ciphertext)?);
+        }
+        for (number, piece) in ciphertext.chunks(PIECE_BYTES).enumerate() {
+            let offset = number * PIECE_BYTES;
+            beside(offset, piece.len());
+            extent.stream(self.region, (chunk.at + offset) as u64, piece)?;
+        }
+        Ok(())
+    }
 }
 
 fn empty(extent: Option<Extent>) -> SealedBuffer {

@@ -6,7 +6,7 @@ use plinius_mirror::{
     BufferName, CHUNK_BYTES, Context, Error, Reading, RecordReader, RecordShape, SealedBuffer, Source, Target, Writing,
     are_apart, seal_records,
 };
-use plinius_pm::{Entry, Extent, Flush, Options, Pool};
+use plinius_pm::{Entry, Extent, Flush, Options, Pool, Region, Reserved};
 use plinius_seal::{Cipher, JobKey, NONCE_BYTES, TAG_BYTES};
 
 /// Memory of a test.
@@ -66,13 +66,15 @@ impl Fixture {
     }
 
     fn seal(&self, lengths: &[usize]) -> Sealed {
-        let mut writing = Writing::begin(self.pool.clone(), &self.key, context()).unwrap();
+        let writing = Writing::begin(&self.key, context()).unwrap();
         let contents: Vec<Vec<u8>> = lengths.iter().map(|&length| pattern(length)).collect();
         let buffers: Vec<_> = contents.iter().map(|bytes| (name(bytes.len()), Bytes::of(bytes.clone()))).collect();
-        let sealed = writing.seal(&buffers, 3).unwrap();
+        let reserved = self.reserve(lengths);
+        let sealed = writing.seal(self.pool.region(), &reserved.extents(), &buffers, 3).unwrap();
         let (salt, commitment) = (*writing.salt(), *writing.commitment());
         let extents = sealed.iter().filter_map(|buffer| buffer.extent).collect();
-        writing.commit(&Entry { name: "mirror".into(), meta: vec![], block: 0, extents }).unwrap();
+        let entry = Entry { name: "mirror".into(), meta: vec![], block: 0, extents };
+        self.pool.commit(&entry, reserved).unwrap();
         Sealed {
             pool: self.pool.clone(),
             contents,
@@ -81,6 +83,12 @@ impl Fixture {
             salt,
             commitment,
         }
+    }
+
+    /// An extent for each length that is not zero.
+    fn reserve(&self, lengths: &[usize]) -> Reserved {
+        let lengths: Vec<u64> = lengths.iter().map(|&length| length as u64).filter(|&length| length > 0).collect();
+        self.pool.reserve(&lengths).unwrap()
     }
 
     fn reading(&self, context: Context, salt: &[u8; 32], commitment: &[u8; 32]) -> Reading {
@@ -106,7 +114,7 @@ struct Sealed {
 impl Sealed {
     fn open(&self, reading: &Reading, index: usize, name: BufferName, sealed: SealedBuffer) -> Result<Vec<u8>, Error> {
         let buffers = [(name, sealed, Bytes::of(vec![0xee; self.contents[index].len()]))];
-        reading.open(&self.pool, &buffers, 2).map(|()| buffers[0].2.get())
+        reading.open(self.pool.region(), &buffers, 2).map(|()| buffers[0].2.get())
     }
 }
 
@@ -169,7 +177,9 @@ impl Source for Asked {
 fn asked_for(flush: Option<Flush>, length: usize) -> Vec<(usize, usize)> {
     let fixture = Fixture::with(&format!("asked-{length}-{}", flush.is_some()), flush);
     let buffers = [(name(length), Asked(Bytes::of(pattern(length)), Mutex::new(vec![])))];
-    Writing::begin(fixture.pool.clone(), &fixture.key, context()).unwrap().seal(&buffers, 1).unwrap();
+    let reserved = fixture.reserve(&[length]);
+    let writing = Writing::begin(&fixture.key, context()).unwrap();
+    writing.seal(fixture.pool.region(), &reserved.extents(), &buffers, 1).unwrap();
     let mut joined: Vec<(usize, usize)> = vec![];
     for (at, len) in buffers[0].1.1.lock().unwrap().iter().copied() {
         assert!(len > 0 && at + len <= length, "{len} bytes at {at}");
@@ -189,6 +199,30 @@ fn what_is_sealed_next_is_fetched_while_stores_past_the_cache_wait() {
     assert_eq!(asked_for(flush, CHUNK_BYTES + 77), [(CHUNK_BYTES, 77)]);
     // To an ordinary file there are no such stores.
     assert_eq!(asked_for(Some(Flush::Fdatasync), 3 * CHUNK_BYTES), []);
+}
+
+/// Whoever has the pool says where extents lie, and need not be trusted.
+#[test]
+fn nothing_is_sealed_into_extents_that_are_not_the_buffers_own() {
+    let fixture = Fixture::new("places");
+    let (region, lengths) = (fixture.pool.region(), [100, 0, 200]);
+    let reserved = fixture.reserve(&lengths);
+    let [one, other] = reserved.extents()[..] else { panic!("two buffers are not empty") };
+    let buffers: Vec<_> = lengths.iter().map(|&length| (name(length), Bytes::of(pattern(length)))).collect();
+    let writing = Writing::begin(&fixture.key, context()).unwrap();
+    let before = region.len();
+    for wrong in [
+        vec![one],
+        vec![one, other, other],
+        vec![other, one],
+        vec![one, Extent { bytes: 201, ..other }],
+        vec![one, Extent { offset: before - 100, ..other }],
+        vec![one, Extent { offset: u64::MAX - 100, ..other }],
+    ] {
+        let refused = writing.seal(region, &wrong, &buffers, 2);
+        assert!(matches!(refused, Err(Error::Pool(_))), "{wrong:?}");
+    }
+    writing.seal(region, &[one, other], &buffers, 2).unwrap();
 }
 
 #[test]
@@ -281,17 +315,19 @@ fn another_key_or_salt_is_told_by_the_commitment() {
 #[test]
 fn a_manifest_of_claimed_length_takes_no_memory_before_its_first_chunk_opened() {
     let fixture = Fixture::new("manifest");
-    let mut writing = Writing::begin(fixture.pool.clone(), &fixture.key, context()).unwrap();
+    let writing = Writing::begin(&fixture.key, context()).unwrap();
     let manifest = pattern(CHUNK_BYTES + 5);
-    let sealed = writing.seal_manifest(Bytes::of(manifest.clone())).unwrap();
+    let reserved = fixture.reserve(&[manifest.len()]);
+    let (region, extent) = (fixture.pool.region(), reserved.extents()[0]);
+    let sealed = writing.seal_manifest(region, extent, Bytes::of(manifest.clone())).unwrap();
     let reading = fixture.reading(context(), writing.salt(), writing.commitment());
-    assert!(reading.open_manifest(&fixture.pool, &sealed).unwrap() == manifest);
+    assert!(reading.open_manifest(region, &sealed).unwrap() == manifest);
     let claim = Extent { bytes: 1 << 60, ..sealed.extent.unwrap() };
     let longer = SealedBuffer { extent: Some(claim), ..sealed.clone() };
-    assert!(matches!(reading.open_manifest(&fixture.pool, &longer), Err(Error::Refused(_))));
+    assert!(matches!(reading.open_manifest(region, &longer), Err(Error::Refused(_))));
     let mut swapped = sealed;
     swapped.tags.rotate_left(TAG_BYTES);
-    assert!(matches!(reading.open_manifest(&fixture.pool, &swapped), Err(Error::Refused(_))));
+    assert!(matches!(reading.open_manifest(region, &swapped), Err(Error::Refused(_))));
 }
 
 #[test]
@@ -309,12 +345,12 @@ fn records_open_in_any_order_and_only_at_their_own_index() {
         RecordReader::new(key(), shape, extent, 10).unwrap()
     };
     let (image, label) = (Bytes::of(vec![0; 24]), Bytes::of(vec![0; 3]));
-    reader(b"header").open(&fixture.pool, &[9, 0, 4], &image, &label, false, 2).unwrap();
+    reader(b"header").open(fixture.pool.region(), &[9, 0, 4], &image, &label, false, 2).unwrap();
     assert_eq!(label.get(), [9, 0, 4]);
     assert_eq!(image.get(), [&images[72..80], &images[..8], &images[32..40]].concat());
-    let refused = reader(b"another").open(&fixture.pool, &[9, 0, 4], &image, &label, false, 2);
+    let refused = reader(b"another").open(fixture.pool.region(), &[9, 0, 4], &image, &label, false, 2);
     assert!(matches!(refused, Err(Error::Refused(_))));
-    let outside = reader(b"header").open(&fixture.pool, &[9, 0, 10], &image, &label, false, 2);
+    let outside = reader(b"header").open(fixture.pool.region(), &[9, 0, 10], &image, &label, false, 2);
     assert!(matches!(outside, Err(Error::Misuse(_))));
     assert!(RecordReader::new(key(), shape, extent, 9).is_err());
 }

@@ -2,9 +2,9 @@
 //! of its payload, a multiple of 16, and what it is) and its payload. The free ones are indexed in volatile memory:
 //! taking and freeing cost the logarithm of their number, best fit, neighbours merged at once.
 
-use crate::error::{Error, Result};
+use plinius_medium::{Error, Region, Result};
+
 use crate::holes::Holes;
-use crate::region::Region;
 use crate::romulus::Mutation;
 use crate::twins::{HEAP_HEADER_BYTES, Heap};
 

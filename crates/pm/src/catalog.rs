@@ -6,9 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use plinius_medium::{Error, Extent, Result};
+
 use crate::alloc::{Block, Scan};
-use crate::error::{Error, Result};
-use crate::extent::Extent;
 use crate::superblock::word;
 use crate::twins::Heap;
 

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::error::{Error, Result};
-use crate::file::MAX_POOL_BYTES;
+use plinius_medium::{Error, MAX_POOL_BYTES, PAGE, Region, Result};
+
 use crate::pool::Options;
-use crate::region::Region;
 use crate::romulus;
-use crate::superblock::{CREATING, PAGE, Superblock};
+use crate::superblock::{CREATING, Superblock};
 
 /// The superblock of a region, checked.
 pub fn superblock<R: Region>(region: &R) -> Result<Superblock> {

@@ -1,35 +1,17 @@
 //! Extents: the bulk area behind the twin heaps, written once, outside any transaction.
 
-use crate::error::{Error, Result};
+use plinius_medium::{EXTENT_ALIGN, Error, Extent, Result};
+
 use crate::holes::Holes;
 use crate::superblock::Superblock;
 
-/// Extents begin and end at multiples of this, so that no two share a page of an ordinary file.
-pub const EXTENT_ALIGN: u64 = 4096;
-
-/// A run of bytes in the pool file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Extent {
-    /// From the start of the file.
-    pub offset: u64,
-    /// Bytes that are used; the space behind them up to `EXTENT_ALIGN` belongs to the extent too.
-    pub bytes: u64,
-}
-
-impl Extent {
-    /// Checks an extent that was read from the pool against the pool's geometry.
-    pub fn check(self, layout: &Superblock) -> Result<Self> {
-        let fits = self.offset >= layout.extents_offset()
-            && self.offset.is_multiple_of(EXTENT_ALIGN)
-            && self.bytes > 0
-            && self.offset.checked_add(self.bytes).is_some_and(|end| end <= layout.pool_bytes);
-        if fits { Ok(self) } else { Err(Error::corrupt(format!("an extent lies outside of it: {self:?}"))) }
-    }
-
-    /// What it occupies.
-    pub fn space(self) -> u64 {
-        self.bytes.next_multiple_of(EXTENT_ALIGN)
-    }
+/// Checks an extent that was read from the pool against the pool's geometry.
+pub fn checked(extent: Extent, layout: &Superblock) -> Result<Extent> {
+    let fits = extent.offset >= layout.extents_offset()
+        && extent.offset.is_multiple_of(EXTENT_ALIGN)
+        && extent.bytes > 0
+        && extent.offset.checked_add(extent.bytes).is_some_and(|end| end <= layout.pool_bytes);
+    if fits { Ok(extent) } else { Err(Error::corrupt(format!("an extent lies outside of it: {extent:?}"))) }
 }
 
 /// The free space between the extents.
@@ -41,7 +23,7 @@ impl FreeSpace {
     pub fn around(extents: impl Iterator<Item = Extent>, layout: &Superblock) -> Result<Self> {
         let segments = layout.heap.segments()[1..].iter();
         let segments = segments.map(|segment| Extent { offset: segment.offset, bytes: 2 * segment.bytes });
-        let mut taken = extents.chain(segments).map(|extent| extent.check(layout)).collect::<Result<Vec<_>>>()?;
+        let mut taken = extents.chain(segments).map(|extent| checked(extent, layout)).collect::<Result<Vec<_>>>()?;
         taken.sort_unstable();
         let mut free = Self::default();
         let mut at = layout.extents_offset();

@@ -19,12 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::io::Errno;
-use rustix::process::{Flock, FlockType, fcntl_getlk};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::error::{Error, Result};
+use plinius_medium::{Claim, Error, Result};
+
 use crate::fork::generation;
 
 /// How long a second opener waits for the first to go: a killed enclave may take a moment to unmap a large pool.
@@ -65,7 +63,8 @@ impl Lock {
         let (id, owner) = ((facts.dev(), facts.ino()), generation());
         list(id, owner, &file)?;
         let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = acquire(&file) {
+        // Whoever stores where somebody else had told it to, and has outlived that one, must be gone first.
+        while let Err(error) = Claim::Pool.take(&*file).and_then(|()| Claim::Stores.refuse_holder(&*file)) {
             if !matches!(error, Error::Busy { .. }) || Instant::now() >= deadline {
                 open_files().remove(&id);
                 return Err(error);
@@ -114,7 +113,7 @@ impl Lock {
     #[cold]
     fn take_anew(&self, now: u64, bytes: u64) -> Result<()> {
         let file = held_here(self.id).ok_or_else(|| Error::Misuse("the pool is closed; open it again".into()))?;
-        acquire(&file)?;
+        Claim::Pool.take(&*file)?;
         let file_bytes = metadata(&file)?.len();
         if file_bytes < bytes {
             return Err(Error::cut(file_bytes));
@@ -131,7 +130,7 @@ impl Drop for Lock {
             let mut open = open_files();
             if let Some(closing) = open.remove(&self.id) {
                 // The descriptor may outlive this lock (an inherited one is open in the host too).
-                let _ = fcntl_lock(&*closing.file, FlockOperation::Unlock);
+                Claim::Pool.release(&*closing.file);
             }
         }
     }
@@ -214,22 +213,4 @@ fn coarse_ms() -> u64 {
 
 fn metadata(file: &File) -> Result<Metadata> {
     file.metadata().map_err(|source| Error::Io { action: "looking at the pool", source })
-}
-
-fn acquire(file: &File) -> Result<()> {
-    match fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(Errno::AGAIN | Errno::ACCESS) => Err(Error::Busy { holder: holder(file) }),
-        Err(errno) => Err(Error::io("locking the pool")(errno)),
-    }
-}
-
-fn holder(file: &File) -> String {
-    match fcntl_getlk(file, &Flock::from(FlockType::WriteLock)) {
-        Ok(Some(lock)) => match lock.pid {
-            Some(pid) => format!("process {}", pid.as_raw_nonzero()),
-            None => "a process of another container".into(),
-        },
-        _ => "another process".into(),
-    }
 }

@@ -4,8 +4,7 @@
 //! pages that have any, so that walking and clearing cost what was touched. It is bounded by the heap (a 512th and a
 //! 1024th of it); a transaction that touches everything walks whole pages one after the other, which is what copying the
 //! whole heap costs: no second mode is needed for that.
-
-use crate::region::LINE;
+use plinius_medium::LINE;
 
 /// The lines of one word of bits: 4 KiB, which no two segments share.
 const PAGE_LINES: u64 = 64;

@@ -1,14 +1,15 @@
 //! Files that become pools: opening or making them, and removing what came to nothing.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use plinius_medium::{Error, PAGE, Result};
+
 use crate::creation::is_unfinished;
-use crate::error::{Error, Result};
 use crate::lock::Lock;
-use crate::superblock::PAGE;
+use crate::superblock::Superblock;
 
 /// Opens a file, and tells whether it was made just now.
 pub fn open_or_create(path: &Path) -> std::io::Result<(File, bool)> {
@@ -33,6 +34,14 @@ pub fn locked(file: &Arc<File>) -> Result<Lock> {
         return Err(Error::NotAPool("it is too short"));
     }
     Lock::take(file.clone())
+}
+
+/// How long the superblock in a file says that the pool is; `None`: it is no pool.
+pub fn pool_bytes(file: &File) -> Option<u64> {
+    let mut pages = [0; 2 * PAGE as usize];
+    file.read_exact_at(&mut pages, 0).ok()?;
+    let file_bytes = file.metadata().ok()?.len();
+    Superblock::parse(&pages, file_bytes).ok().map(|layout| layout.pool_bytes)
 }
 
 /// Removes the file of a creation that failed, unless somebody else has made a pool of it meanwhile.

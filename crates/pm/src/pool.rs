@@ -1,27 +1,25 @@
 //! The pool: opening, creating, recovering, growing, and bulk space.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 
+use plinius_medium::{Durability, Error, Extent, Flush, MappedFile, Medium, PAGE, Region, Result};
+
 use crate::alloc;
 use crate::catalog::{self, Entry, Index};
 use crate::creation::{create, is_new, superblock};
-use crate::error::{Error, Result};
-use crate::extent::{Extent, FreeSpace};
-use crate::file::MappedFile;
+use crate::extent::FreeSpace;
 use crate::holes::Holes;
 use crate::lock::{self, Lock};
-use crate::medium::{Durability, KnownMedium, Medium};
-use crate::opening::{discard_unfinished, locked, open_or_create, sync_folder};
-use crate::persist::Flush;
-use crate::region::Region;
+use crate::opening::{discard_unfinished, locked, open_or_create, pool_bytes, sync_folder};
 use crate::romulus::{self, Log};
 use crate::snapshot::Readers;
-use crate::superblock::{MAX_SEGMENTS, PAGE, SESSION_OFFSET, Superblock};
+use crate::superblock::{MAX_SEGMENTS, SESSION_OFFSET, Superblock};
 use crate::twins::{Half, Heap, HeapMap, Segment, Twin};
 
 /// The pool grows by multiples of this.
@@ -111,20 +109,19 @@ impl Pool {
         Self::from_shared(Arc::new(file), options)
     }
 
-    /// The same where the medium was looked at earlier: a process that has given up opening files cannot look any more.
-    ///
-    /// # Errors
-    /// As those of `from_file`; or it was another file's medium (`Error::Misuse`).
-    pub fn from_known_file(file: File, known: &KnownMedium, options: Options) -> Result<Arc<Self>> {
-        let file = Arc::new(file);
+    fn from_shared(file: Arc<File>, options: Options) -> Result<Arc<Self>> {
         let lock = locked(&file)?;
-        let mapped = MappedFile::map_on(known.of(&file)?, file, options.flush, options.require)?;
+        let mut mapped = MappedFile::map(Box::new(file.clone()), options.flush, options.require)?;
+        // What is no pool stays as it is.
+        if let Some(bytes) = pool_bytes(&file) {
+            mapped.fill_holes(bytes)?;
+        }
         Self::with_region(mapped, Some(lock), options)
     }
 
-    fn from_shared(file: Arc<File>, options: Options) -> Result<Arc<Self>> {
-        let lock = locked(&file)?;
-        Self::with_region(MappedFile::map(file, options.flush, options.require)?, Some(lock), options)
+    /// Its file, for whoever maps it a second time in this process, which must not open it (`lock`).
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.region.as_fd()
     }
 
     /// What lies under the pool.
@@ -207,18 +204,17 @@ impl<R: Region> Pool<R> {
         self.reading().1.index.get(name).map(|located| located.entry.clone())
     }
 
+    /// Through which bulk bytes are written and read.
+    pub fn region(&self) -> &R {
+        &self.region
+    }
+
     /// Copies bytes of an extent into private memory, starting `at` bytes into it.
     ///
     /// # Errors
     /// The range is not inside the pool: `Error::Corrupt`, since extents come from the pool.
     pub fn read(&self, extent: Extent, at: u64, out: &mut [u8]) -> Result<()> {
-        let end = at.checked_add(out.len() as u64).filter(|end| *end <= extent.bytes);
-        let fits = extent.offset.checked_add(extent.bytes).is_some_and(|end| end <= self.region.len());
-        if end.is_none() || !fits {
-            return Err(Error::corrupt(format!("{} bytes at {at} are not inside {extent:?}", out.len())));
-        }
-        self.region.load(extent.offset + at, out);
-        self.region.check_whole()
+        extent.load(&self.region, at, out)
     }
 
     /// Lengthens the pool so that `missing` bytes more are free at its end.

@@ -3,15 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::catalog::Entry;
-use crate::error::{Error, Result};
-use crate::extent::{EXTENT_ALIGN, Extent};
-use crate::file::MappedFile;
-use crate::pool::{Pool, Space};
-use crate::region::Region;
+use plinius_medium::{EXTENT_ALIGN, Error, Extent, MappedFile, Region, Result};
 
-/// So much is stored past the cache at a time where something else is asked of the memory beside it.
-const PIECE_BYTES: usize = 2048;
+use crate::catalog::Entry;
+use crate::pool::{Pool, Space};
 
 impl<R: Region> Pool<R> {
     /// Takes one free extent for each size, which is not zero, growing the pool when the free space does not do.
@@ -81,8 +76,8 @@ impl<R: Region> Pool<R> {
     }
 }
 
-/// Extents that were taken and not committed yet. They are written through this and nothing else, so that no byte of a
-/// committed extent can be touched; dropping it gives them back.
+/// Extents that were taken and not committed yet. They are written through this, so that no byte of a committed extent can
+/// be touched, or by whoever maps the file too and was told of them; dropping it gives them back.
 pub struct Reserved<R: Region = MappedFile> {
     pool: Arc<Pool<R>>,
     extents: Vec<Option<Extent>>,
@@ -102,20 +97,6 @@ impl<R: Region> Reserved<R> {
             return Err(Error::Misuse(format!("{} bytes at {at} do not fit the reserved extent {index}", bytes.len())));
         };
         self.pool.region.stream(extent.offset + at, bytes);
-        Ok(())
-    }
-
-    /// As `write`, and calls `beside(offset, length)` for each piece of the bytes before it is stored, if they are stored
-    /// past the cache: what it asks of the memory is done while the stores wait.
-    pub fn write_beside(&self, index: usize, at: u64, bytes: &[u8], beside: impl Fn(usize, usize)) -> Result<()> {
-        if !self.pool.region.streams() {
-            return self.write(index, at, bytes);
-        }
-        for (number, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
-            let offset = number * PIECE_BYTES;
-            beside(offset, piece.len());
-            self.write(index, at + offset as u64, piece)?;
-        }
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 //! `main` is changed in place; `back` is the last committed state. The state word says which of the two is whole:
 //! `Mutating`: back is, `Copying`: main is, `Idle`: both are. A transaction costs four fences, whatever its size.
 
-use crate::error::{Error, Result};
+use plinius_medium::{Error, Region, Result, load_u64};
+
 use crate::log::LineLog;
-use crate::region::{Region, load_u64};
 use crate::superblock::STATE_OFFSET;
 use crate::twins::{COMMITS_OFFSET, HEAP_HEADER_BYTES, Half, Heap, HeapMap, Twin, USED_OFFSET, used_words};
 

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{ArcRwLockReadGuard, Mutex, RawRwLock, RwLock};
 
+use plinius_medium::{MappedFile, Region, Result};
+
 use crate::alloc::{self, Block, Kind};
 use crate::catalog::Entry;
-use crate::error::Result;
-use crate::file::MappedFile;
 use crate::pool::{Pool, View};
-use crate::region::Region;
 use crate::turn::this_thread;
 use crate::twins::{Half, Heap, Twin};
 

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::error::{Error, Result};
+use plinius_medium::{Error, Region, Result, load_u64};
+
 use crate::lock::Lock;
 use crate::pool::{Pool, Writer};
-use crate::region::{Region, load_u64};
 use crate::superblock::SESSION_OFFSET;
 use crate::twins::{Half, Heap, Twin};
 

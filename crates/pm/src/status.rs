@@ -7,16 +7,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use plinius_medium::{Error, MAX_POOL_BYTES, Medium, PAGE, Result, accepts_map_sync};
+
 use crate::alloc;
 use crate::catalog::{self, Entry};
-use crate::error::{Error, Result};
 use crate::extent::FreeSpace;
-use crate::file::{MAX_POOL_BYTES, accepts_map_sync};
 use crate::lock::Visit;
-use crate::medium::Medium;
 use crate::pool::extents;
 use crate::romulus::State;
-use crate::superblock::{PAGE, STATE_OFFSET, Superblock, word};
+use crate::superblock::{STATE_OFFSET, Superblock, word};
 use crate::twins::{COMMITS_OFFSET, Heap, Twin};
 
 /// A writer commits in microseconds, and a reader tries in as many; one that fails for so long is looking at damage.

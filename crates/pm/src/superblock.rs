@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::region::Region;
+use plinius_medium::{Error, PAGE, Region, Result};
+
 use crate::twins::{HeapMap, Segment};
 
 /// The format version that this crate reads and writes.
 pub const FORMAT_VERSION: u32 = 2;
-/// Size of one copy, and of the page that holds the state line.
-pub const PAGE: u64 = 4096;
 /// Where the state line lies: behind the two copies.
 pub const STATE_OFFSET: u64 = 2 * PAGE;
 /// Where whoever opens the pool leaves a number of its own, in the state's line: one that lost its lock without noticing

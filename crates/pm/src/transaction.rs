@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::{ArcMutexGuard, ArcRwLockWriteGuard, RawMutex, RawRwLock, RwLock};
 
+use plinius_medium::{Error, MappedFile, Region, Result};
+
 use crate::alloc::{self, Block, Kind};
 use crate::catalog::{Entry, Located, no_block};
-use crate::error::{Error, Result};
-use crate::file::MappedFile;
 use crate::holes::Holes;
 use crate::pool::{Pool, View, Writer};
-use crate::region::Region;
 use crate::romulus::Mutation;
 use crate::twins::{Half, Heap, Twin};
 

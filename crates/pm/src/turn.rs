@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex, RwLock};
 
-use crate::error::{Error, Result};
+use plinius_medium::{Error, Region, Result};
+
 use crate::pool::{Pool, Writer};
-use crate::region::Region;
 use crate::transaction::Transaction;
 
 impl<R: Region> Pool<R> {

@@ -2,9 +2,7 @@
 //!
 //! A heap is one run of addresses from zero. In the file it is made of segments, each of which holds its part of main
 //! and, right behind, its part of back; it grows by a further segment.
-
-use crate::error::{Error, Result};
-use crate::region::Region;
+use plinius_medium::{Error, Region, Result};
 
 /// Bytes at the start of the heap that hold its own words.
 pub const HEAP_HEADER_BYTES: u64 = 64;

@@ -1,13 +1,13 @@
 //! Looking a whole pool over: its structure, and main against back. And counting what it holds.
 
+use plinius_medium::{Error, PAGE, Region, Result, load_u64};
+
 use crate::alloc;
 use crate::catalog;
-use crate::error::{Error, Result};
 use crate::extent::FreeSpace;
 use crate::pool::{Pool, extents};
-use crate::region::{Region, load_u64};
 use crate::romulus::State;
-use crate::superblock::{PAGE, STATE_OFFSET, Superblock};
+use crate::superblock::{STATE_OFFSET, Superblock};
 use crate::turn::this_thread;
 use crate::twins::{Half, Heap, Twin};
 

@@ -1,6 +1,7 @@
 //! Damage anywhere: what is read afterwards is a typed error or exactly what was there, quickly and without a panic.
 
 mod recording;
+#[path = "../../medium/tests/scratch/mod.rs"]
 mod scratch;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What the lock of a pool promises, with several processes.
 
 mod again;
+#[path = "../../medium/tests/scratch/mod.rs"]
 mod scratch;
 
 use std::fs::{self, File};

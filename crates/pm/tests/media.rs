@@ -1,6 +1,7 @@
 //! What becomes of a pool when its file is cut, its medium has no room for a store, or a page is bad.
 
 mod again;
+#[path = "../../medium/tests/scratch/mod.rs"]
 mod scratch;
 
 use std::fs::{File, OpenOptions};
@@ -184,6 +185,17 @@ fn on_a_small_medium() {
     assert!(after.blocks() * 512 >= after.len(), "the holes are not filled");
     assert_eq!(read(&pool, extent).unwrap(), vec![1; EXTENT_BYTES as usize]);
     put(&pool, 4).unwrap();
+}
+
+#[test]
+fn the_holes_of_what_is_no_pool_stay() {
+    let scratch = Scratch::new();
+    let path = scratch.path("text");
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+    let before = std::fs::metadata(&path).unwrap().blocks();
+    assert!(Pool::open(&path, OPTIONS).is_err());
+    assert_eq!(std::fs::metadata(&path).unwrap().blocks(), before);
 }
 
 /// Takes all the space that is left.

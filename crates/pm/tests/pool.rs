@@ -1,6 +1,7 @@
 //! Opening, reserving, committing, growing and refusing, on files and in memory.
 
 mod recording;
+#[path = "../../medium/tests/scratch/mod.rs"]
 mod scratch;
 
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,7 @@
 //! A bus error that has nothing to do with a pool goes where it went before there was one.
 
 mod again;
+#[path = "../../medium/tests/scratch/mod.rs"]
 mod scratch;
 
 use std::fs::File;

@@ -1,6 +1,7 @@
 //! Looking a pool over: every changed byte is found, or it is one of those that nothing ever reads.
 
 mod recording;
+#[path = "../../medium/tests/scratch/mod.rs"]
 mod scratch;
 mod sparse;
 

@@ -1,6 +1,7 @@
 //! `plinius._core.Key`.
 
-use plinius_mirror::Target;
+use plinius_binding::Borrowed;
+use plinius_medium::Target;
 use plinius_seal::{Cipher, Custody, JobKey, SALT_BYTES, Salt};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -8,7 +9,6 @@ use pyo3::types::{PyByteArray, PyBytes};
 use zeroize::Zeroizing;
 
 use crate::errors;
-use crate::memory::Borrowed;
 
 /// A job key, held by the core and wiped when it goes.
 #[pyclass(frozen, module = "plinius._core")]

@@ -1,18 +1,20 @@
 //! `plinius._core.Writing` and `plinius._core.Reading`: one write attempt of a mirror, and opening one.
 
+use std::sync::Arc;
+
+use plinius_binding::Borrowed;
+use plinius_medium::{Error, Extent, MappedFile};
 use plinius_mirror::{
     BufferName, Context, Reading as CoreReading, SealedBuffer, Watch, Writing as CoreWriting, are_apart, fingerprints,
 };
-use plinius_pm::{Entry, Extent};
 use plinius_seal::Fingerprints as CoreFingerprints;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
 use crate::errors;
 use crate::key::{Key, parse_salt};
-use crate::memory::Borrowed;
-use crate::pool::Pool;
+use crate::mapping::{ExtentTuple, Mapping, cover, extents};
 
 /// A sealed buffer: offset and length of its extent (zeros for an empty buffer), nonces, tags.
 type SealedTuple<'py> = (u64, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
@@ -42,15 +44,16 @@ impl Source {
     }
 }
 
-/// One write attempt.
+/// One write attempt. The extents that it is given are committed, or given back, by whoever reserved them.
 ///
-/// Its methods borrow it mutably: a second thread that meets it in use gets an error, not a deadlock.
+/// What is mapped it has for itself: an attempt that has begun can be finished although the pool is closed meanwhile.
 #[pyclass(module = "plinius._core")]
-pub struct Writing(Option<CoreWriting>);
+pub struct Writing(Option<(CoreWriting, Arc<MappedFile>)>);
 
 impl Writing {
-    fn current(&mut self) -> PyResult<&mut CoreWriting> {
-        self.0.as_mut().ok_or_else(ended)
+    fn current(&self) -> PyResult<(&CoreWriting, &MappedFile)> {
+        let (writing, mapped) = self.0.as_ref().ok_or_else(|| PyRuntimeError::new_err("this attempt has ended"))?;
+        Ok((writing, mapped))
     }
 }
 
@@ -59,66 +62,66 @@ impl Writing {
     #[new]
     fn new(
         py: Python<'_>,
-        pool: &Pool,
+        mapping: &Mapping,
         key: &Key,
         job_id: [u8; 16],
         mirror: String,
         written: (u64, u64),
     ) -> PyResult<Self> {
-        let writing = CoreWriting::begin(pool.open(py)?, &key.0, context(job_id, mirror, written));
-        writing.map(|writing| Self(Some(writing))).map_err(|error| errors::mirror(py, error))
+        let mapped = mapping.open(py)?;
+        let writing = CoreWriting::begin(&key.0, context(job_id, mirror, written));
+        writing.map(|writing| Self(Some((writing, mapped)))).map_err(|error| errors::mirror(py, error))
     }
 
     #[getter]
     fn salt<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, self.0.as_ref().ok_or_else(ended)?.salt()))
+        Ok(PyBytes::new(py, self.current()?.0.salt()))
     }
 
     #[getter]
     fn commitment<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, self.0.as_ref().ok_or_else(ended)?.commitment()))
+        Ok(PyBytes::new(py, self.current()?.0.commitment()))
     }
 
+    /// Seals buffers into extents: one for each buffer that is not empty, as long.
     fn seal<'py>(
-        &mut self,
+        &self,
         py: Python<'py>,
         buffers: Vec<SourceTuple>,
+        into: Vec<ExtentTuple>,
         prints: &Fingerprints,
         threads: usize,
     ) -> PyResult<Vec<WatchedTuple<'py>>> {
         let watch = |known: &Vec<u8>| if known.is_empty() { Watch::Note } else { Watch::Expect(known.clone()) };
         let watches: Vec<_> = buffers.iter().map(|(_, known)| known.as_ref().map_or(Watch::Not, watch)).collect();
         let buffers: Vec<_> = buffers.iter().map(|(source, _)| named(source.get())).collect();
-        let writing = self.current()?;
-        let sealed = py.detach(|| writing.seal_watched(&buffers, &watches, &prints.0, threads));
-        let sealed = sealed.map_err(|error| errors::mirror(py, error))?;
+        let extents = extents(into);
+        let (writing, mapped) = self.current()?;
+        cover(py, mapped, &extents)?;
+        let seal = || writing.seal_watched(mapped, &extents, &buffers, (&watches, &prints.0), threads);
+        let sealed = py.detach(seal).map_err(|error| errors::mirror(py, error))?;
         Ok(sealed.into_iter().map(|(sealed, noted)| (tuple(py, &sealed), PyBytes::new(py, &noted))).collect())
     }
 
-    fn seal_manifest<'py>(&mut self, py: Python<'py>, manifest: &Bound<'py, PyBytes>) -> PyResult<SealedTuple<'py>> {
+    fn seal_manifest<'py>(
+        &self,
+        py: Python<'py>,
+        manifest: &Bound<'py, PyBytes>,
+        into: ExtentTuple,
+    ) -> PyResult<SealedTuple<'py>> {
         let manifest = Borrowed::read(manifest.as_any())?;
-        let writing = self.current()?;
-        let sealed = py.detach(|| writing.seal_manifest(manifest)).map_err(|error| errors::mirror(py, error))?;
-        Ok(tuple(py, &sealed))
+        let extent = Extent { offset: into.0, bytes: into.1 };
+        let (writing, mapped) = self.current()?;
+        cover(py, mapped, [&extent])?;
+        let sealed = py.detach(|| writing.seal_manifest(mapped, extent, manifest));
+        Ok(tuple(py, &sealed.map_err(|error| errors::mirror(py, error))?))
     }
 
-    /// Ends the attempt and gives its space back. An error's traceback may hold this for long, and with it the pool.
+    /// Ends the attempt. An error's traceback may hold this for long, and with it the pool.
     fn abandon(&mut self, py: Python<'_>) {
-        let writing = self.0.take();
-        py.detach(|| drop(writing));
+        let ended = self.0.take();
+        py.detach(|| drop(ended));
     }
-
-    /// Puts the entry `name` into the catalog, owning `extents`, and ends the attempt.
-    fn commit(&mut self, py: Python<'_>, name: String, meta: Vec<u8>, extents: Vec<(u64, u64)>) -> PyResult<()> {
-        let writing = self.0.take().ok_or_else(ended)?;
-        let extents = extents.into_iter().map(|(offset, bytes)| Extent { offset, bytes }).collect();
-        let entry = Entry { name, meta, block: 0, extents };
-        py.detach(|| writing.commit(&entry)).map_err(|error| errors::mirror(py, error))
-    }
-}
-
-fn ended() -> PyErr {
-    PyRuntimeError::new_err("this attempt has ended")
 }
 
 /// Fingerprints under a key of their own, by which memory is known to be unchanged.
@@ -148,7 +151,7 @@ impl Fingerprints {
 /// The opening of what one attempt wrote.
 #[pyclass(frozen, module = "plinius._core")]
 pub struct Reading {
-    pool: Py<Pool>,
+    mapping: Py<Mapping>,
     reading: CoreReading,
 }
 
@@ -157,7 +160,7 @@ impl Reading {
     #[new]
     fn new(
         py: Python<'_>,
-        pool: Py<Pool>,
+        mapping: Py<Mapping>,
         key: &Key,
         job_id: [u8; 16],
         mirror: String,
@@ -167,7 +170,7 @@ impl Reading {
         let (salt, commitment) = (parse_salt(&derived.0)?, derived.1);
         let context = context(job_id, mirror, written);
         let reading = CoreReading::begin(&key.0, context, &salt, &commitment);
-        reading.map(|reading| Self { pool, reading }).map_err(|error| errors::mirror(py, error))
+        reading.map(|reading| Self { mapping, reading }).map_err(|error| errors::mirror(py, error))
     }
 
     /// Opens buffers into their memory; after an error it holds a mixture, which the caller wipes.
@@ -178,15 +181,16 @@ impl Reading {
         let buffers = buffers.into_iter().map(borrow).collect::<PyResult<Vec<_>>>()?;
         // Views of one array may share bytes: they are never written at the same time.
         let threads = if are_apart(buffers.iter().map(|(_, _, memory)| memory.span())) { threads } else { 1 };
-        let pool = self.pool.get().open(py)?;
-        py.detach(|| self.reading.open(&pool, &buffers, threads)).map_err(|error| errors::mirror(py, error))
+        let extents = buffers.iter().filter_map(|(_, sealed, _)| sealed.extent.as_ref());
+        let mapped = self.mapping.get().covering(py, extents)?;
+        py.detach(|| self.reading.open(&*mapped, &buffers, threads)).map_err(|error| errors::mirror(py, error))
     }
 
     fn open_manifest<'py>(&self, py: Python<'py>, sealed: SealedTuple<'py>) -> PyResult<Bound<'py, PyByteArray>> {
         let sealed = sealed_buffer(sealed)?;
-        let pool = self.pool.get().open(py)?;
+        let mapped = self.mapping.get().covering(py, sealed.extent.as_ref())?;
         let manifest =
-            py.detach(|| self.reading.open_manifest(&pool, &sealed)).map_err(|error| errors::mirror(py, error))?;
+            py.detach(|| self.reading.open_manifest(&*mapped, &sealed)).map_err(|error| errors::mirror(py, error))?;
         Ok(PyByteArray::new(py, &manifest))
     }
 }
@@ -208,7 +212,7 @@ fn tuple<'py>(py: Python<'py>, sealed: &SealedBuffer) -> SealedTuple<'py> {
 fn sealed_buffer((offset, bytes, nonces, tags): SealedTuple<'_>) -> PyResult<SealedBuffer> {
     let extent = match (offset, bytes) {
         (0, 0) => None,
-        (_, 0) => return Err(PyValueError::new_err("an extent has at least one byte")),
+        (_, 0) => return Err(plinius_binding::errors::pool(tags.py(), Error::corrupt("an extent in it has no bytes"))),
         _ => Some(Extent { offset, bytes }),
     };
     Ok(SealedBuffer { extent, nonces: nonces.as_bytes().to_vec(), tags: tags.as_bytes().to_vec() })

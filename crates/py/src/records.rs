@@ -1,18 +1,17 @@
-//! `plinius._core`'s classes for sealed data sets: sealing records, loading them into a pool, opening batches.
+//! `plinius._core`'s part of sealed data sets: sealing records, and opening them in batches.
 
+use plinius_binding::Borrowed;
+use plinius_medium::Extent;
 use plinius_mirror::{
     Error as MirrorError, RecordReader as CoreReader, RecordShape, seal_records as core_seal_records,
 };
-use plinius_pm::{Entry, Extent, Reserved};
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use zeroize::Zeroizing;
 
 use crate::errors;
 use crate::key::{Key, parse_salt};
-use crate::memory::Borrowed;
-use crate::pool::Pool;
+use crate::mapping::{ExtentTuple, Mapping};
 
 /// Seals consecutive records, the first of which has index `first`.
 #[pyfunction]
@@ -33,59 +32,11 @@ pub fn seal_records<'py>(
     Ok(PyBytes::new(py, &sealed.map_err(|error| errors::mirror(py, error))?))
 }
 
-/// Space in a pool that is filled with sealed bytes as they are and then named.
-#[pyclass(module = "plinius._core")]
-pub struct Loading {
-    pool: Py<Pool>,
-    reserved: Option<Reserved>,
-    extent: Extent,
-}
-
-#[pymethods]
-impl Loading {
-    #[new]
-    fn new(py: Python<'_>, pool: Py<Pool>, length: u64) -> PyResult<Self> {
-        let core = pool.get().open(py)?;
-        let reserved = py.detach(|| core.reserve(&[length])).map_err(|error| errors::pool(py, error))?;
-        let extent = *reserved.extents().first().ok_or_else(|| PyRuntimeError::new_err("nothing was reserved"))?;
-        Ok(Self { pool, reserved: Some(reserved), extent })
-    }
-
-    /// Offset and length.
-    #[getter]
-    fn extent(&self) -> (u64, u64) {
-        (self.extent.offset, self.extent.bytes)
-    }
-
-    fn write(&self, py: Python<'_>, at: u64, memory: &Bound<'_, PyAny>) -> PyResult<()> {
-        let bytes = Borrowed::read(memory)?.to_vec();
-        let reserved = self.reserved.as_ref().ok_or_else(ended)?;
-        let write = || reserved.write(0, at, &bytes).inspect(|()| reserved.fence());
-        py.detach(write).map_err(|error| errors::pool(py, error))
-    }
-
-    /// Gives the space back. An error's traceback may hold this for long, and with it the pool.
-    fn abandon(&mut self, py: Python<'_>) {
-        let reserved = self.reserved.take();
-        py.detach(|| drop(reserved));
-    }
-
-    fn commit(&mut self, py: Python<'_>, name: String, meta: Vec<u8>) -> PyResult<()> {
-        let reserved = self.reserved.take().ok_or_else(ended)?;
-        let entry = Entry { name, meta, block: 0, extents: vec![self.extent] };
-        let pool = self.pool.get().open(py)?;
-        py.detach(|| pool.commit(&entry, reserved)).map_err(|error| errors::pool(py, error))
-    }
-}
-
-fn ended() -> PyErr {
-    PyRuntimeError::new_err("this loading has ended")
-}
-
 /// Opens records of a data set that lies in a pool.
 #[pyclass(frozen, module = "plinius._core")]
 pub struct RecordReader {
-    pool: Py<Pool>,
+    mapping: Py<Mapping>,
+    extent: Extent,
     reader: CoreReader,
 }
 
@@ -94,12 +45,12 @@ impl RecordReader {
     #[new]
     fn new(
         py: Python<'_>,
-        pool: Py<Pool>,
+        mapping: Py<Mapping>,
         key: &Key,
         derived: (Vec<u8>, Vec<u8>),
         header: Vec<u8>,
         records: (u64, usize, usize),
-        extent: (u64, u64),
+        extent: ExtentTuple,
     ) -> PyResult<Self> {
         let (count, image_bytes, label_bytes) = records;
         let shape = RecordShape { header, image_bytes, label_bytes };
@@ -107,7 +58,7 @@ impl RecordReader {
         let bulk = key.0.derive(&parse_salt(&derived.0)?).and_then(|bulk| bulk.expect_commitment(&derived.1));
         let bulk = bulk.map_err(|error| errors::seal(py, error))?;
         let reader = CoreReader::new(bulk, shape, extent, count).map_err(|error| errors::mirror(py, error))?;
-        Ok(Self { pool, reader })
+        Ok(Self { mapping, extent, reader })
     }
 
     /// Opens the records of `indices` into the two targets; `scale` turns bytes into floats from 0 to 1.
@@ -120,15 +71,15 @@ impl RecordReader {
         scale: bool,
         threads: usize,
     ) -> PyResult<()> {
-        let pool = self.pool.get().open(py)?;
+        let mapped = self.mapping.get().covering(py, [&self.extent])?;
         let (images, labels) = (Borrowed::write(images)?, Borrowed::write(labels)?);
-        let opened = py.detach(|| self.reader.open(&pool, &indices, &images, &labels, scale, threads));
+        let opened = py.detach(|| self.reader.open(&*mapped, &indices, &images, &labels, scale, threads));
         opened.map_err(|error: MirrorError| errors::mirror(py, error))
     }
 
     /// Checks the tags of `count` records from `first` on.
     fn verify(&self, py: Python<'_>, first: u64, count: usize, threads: usize) -> PyResult<()> {
-        let pool = self.pool.get().open(py)?;
-        py.detach(|| self.reader.verify(&pool, first, count, threads)).map_err(|error| errors::mirror(py, error))
+        let mapped = self.mapping.get().covering(py, [&self.extent])?;
+        py.detach(|| self.reader.verify(&*mapped, first, count, threads)).map_err(|error| errors::mirror(py, error))
     }
 }

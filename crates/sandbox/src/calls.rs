@@ -27,11 +27,8 @@ const FREE: &[c_long] = &[
     libc::SYS_lseek,
     libc::SYS_fstat,
     libc::SYS_fstatfs,
-    libc::SYS_fsync,
-    libc::SYS_fdatasync,
-    libc::SYS_ftruncate,
-    libc::SYS_fallocate,
-    libc::SYS_flock,
+    libc::SYS_ftruncate, // the key's own memory (memfd_secret) gets its length by it
+    libc::SYS_flock,     // whoever uses the job's place in a TPM
     libc::SYS_dup,
     libc::SYS_close,
     libc::SYS_recvfrom,
@@ -47,7 +44,6 @@ const FREE: &[c_long] = &[
     libc::SYS_mremap,
     libc::SYS_mprotect,
     libc::SYS_madvise,
-    libc::SYS_msync,
     libc::SYS_mlock,
     libc::SYS_munlock,
     libc::SYS_membarrier,
@@ -88,16 +84,8 @@ const FREE: &[c_long] = &[
 ];
 
 /// Of one descriptor: locks and flags, but not `F_SETOWN`, by which the kernel sends signals for it.
-const FCNTL: [i32; 8] = [
-    libc::F_DUPFD_CLOEXEC,
-    libc::F_GETFD,
-    libc::F_SETFD,
-    libc::F_GETFL,
-    libc::F_SETFL,
-    libc::F_GETLK,
-    libc::F_SETLK,
-    libc::F_SETLKW,
-];
+const FCNTL: [i32; 7] =
+    [libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GETLK, libc::F_SETLK];
 
 /// Permission to use the registers of AMX (arch/x86/include/uapi/asm/prctl.h), which oneDNN asks for.
 const ARCH_REGISTERS: [u64; 3] = [0x1021, 0x1022, 0x1023];
@@ -123,6 +111,8 @@ pub fn allowed() -> Result<BpfProgram, Error> {
     // Nothing is mapped executable: no library is loaded any more.
     rules.push((libc::SYS_mmap, vec![rule([(2, Dword, MaskedEq(libc::PROT_EXEC as u64), 0)])?]));
     rules.push((libc::SYS_fcntl, one_of(1, FCNTL.map(|command| command as u64))?));
+    // Whether a page found no space is found out by giving it some; a hole is not punched.
+    rules.push((libc::SYS_fallocate, one_of(1, [0])?));
     rules.push((libc::SYS_ioctl, one_of(1, [libc::FIONBIO])?));
     rules.push((libc::SYS_arch_prctl, one_of(0, ARCH_REGISTERS)?));
     // The name of a thread. Not PR_SET_DUMPABLE, PR_SET_PTRACER and all others.

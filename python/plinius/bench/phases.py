@@ -1,7 +1,7 @@
 """What a save and a restore spend their time on, without a clock in the code that is measured.
 
-The core's `Writing` and `Reading`, and the two functions of `plinius.state` that they are fed from, are replaced by
-ones that look at the clock and then do the same.
+The core's `Writing` and `Reading`, the pool's reservation, and the two functions of `plinius.state` that they are fed
+from, are replaced by ones that look at the clock and then do the same.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Final
 
 Spent = dict[str, float]
 """Seconds by the name of what was called."""
 
-_TIMED_CLASSES: Final = (("plinius._core", "Writing"), ("plinius._core", "Reading"))
+_TIMED_CLASSES: Final = (
+    ("plinius._core", "Writing"),
+    ("plinius._core", "Reading"),
+    ("plinius.pool.opened:OpenPool", "reserve"),
+)
 _TIMED_FUNCTIONS: Final = (("plinius.state", "capture"), ("plinius.state", "plan_restore"))
 NAMES: Final = {
     "capture": "gather",
+    "more": "take space",
     "seal": "seal and write",
     "seal_manifest": "manifest",
     "commit": "flip",
@@ -36,8 +41,8 @@ def watched() -> Iterator[Spent]:
     spent: Spent = defaultdict(float)
     replaced = []
     for places, wrap in ((_TIMED_CLASSES, _timed_class), (_TIMED_FUNCTIONS, _timed)):
-        for module_name, name in places:
-            module = import_module(module_name)
+        for place, name in places:
+            module = resolve_name(place)
             original = getattr(module, name)
             replaced.append((module, name, original))
             setattr(module, name, wrap(original, name, spent))

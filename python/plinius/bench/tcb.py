@@ -32,13 +32,13 @@ SIDES: Final = {
     # The longest prefix of a path decides. What the trusted process loads is trusted, whatever it is for: a test
     # compares. It sees keys, weights and plaintext batches; a mistake anywhere in it can give them away.
     "enclave": (Side.TRUSTED, "the trusted process itself"),
-    "pool": (Side.USER, "values in a pool; no enclave loads them"),
+    "pool": (Side.USER, "a pool in its user's process; no enclave has one open"),
     "pool/__init__.py": (Side.TRUSTED, "loaded in the trusted process"),
-    "pool/opened.py": (Side.TRUSTED, "opens the pool in the trusted process"),
-    "pool/outside.py": (Side.TRUSTED, "looks at the medium before the sandbox closes"),
+    "pool/bulk.py": (Side.TRUSTED, "what a mirror needs of a pool"),
     "pool/paths.py": (Side.TRUSTED, "loaded in the trusted process"),
     "seal.py": (Side.TRUSTED, "keys"),
     "mirror": (Side.TRUSTED, "seals and opens"),
+    "mirror/ciphertext.py": (Side.UNTRUSTED, "carries ciphertext; no enclave loads it"),
     "mirror/bounds.py": (Side.UNTRUSTED, "measures for `plinius bench mirror`"),
     "mirror/drained.py": (Side.UNTRUSTED, "carries ciphertext; no enclave loads it"),
     "mirror/drainer.py": (Side.UNTRUSTED, "carries ciphertext; no enclave loads it"),
@@ -84,12 +84,15 @@ SIDES: Final = {
 """Whose the files of the package are, by their path in it, and why."""
 
 CRATES: Final = {
-    "pm": (Side.TRUSTED, "the pool: persistent memory, transactions"),
+    "medium": (Side.TRUSTED, "the pool's file: mapped, stored to, flushed"),
+    "pm": (Side.UNTRUSTED, "the pool: transactions, allocation, recovery; the host's"),
     "seal": (Side.TRUSTED, "keys, AES-GCM"),
     "mirror": (Side.TRUSTED, "seals into the pool and opens from it"),
     "secret": (Side.TRUSTED, "memory for keys"),
     "sandbox": (Side.TRUSTED, "Landlock and seccomp"),
+    "binding": (Side.TRUSTED, "what both bindings share"),
     "py": (Side.TRUSTED, "what Python sees of the core"),
+    "py-pm": (Side.UNTRUSTED, "what Python sees of the pool where no key is"),
     "explore": (Side.TOOL, "looks for crashes that lose something; no part of a release"),
 }
 """The same for the crates."""

@@ -15,7 +15,7 @@ from plinius.dataset.header import HEADER_BYTES, Header
 from plinius.dataset.memory import BLOCK_BYTES, memory_of
 from plinius.dataset.packing import Progress
 from plinius.errors import ConfigError, IntegrityError
-from plinius.pool import PoolFile, naming
+from plinius.pool import Extent, PoolFile, naming
 from plinius.seal import Key
 
 
@@ -120,11 +120,11 @@ class SealedDataset:
 
     def _find(self, pool: PoolFile, key: Key, name: str) -> _core.RecordReader | None:
         """The reader of the data set, where an earlier process has loaded it into the pool."""
-        entry = pool.core.entry(f"data/{self.id}")
+        entry = pool.find(f"data/{self.id}")
         if entry is None:
             return None
-        _, meta, extents = entry
-        if bytes(meta) != self.header.encode() or len(extents) != 1:
+        meta, extents = entry
+        if meta != self.header.encode() or len(extents) != 1:
             raise IntegrityError(f"{pool.path}: the data set in the pool has another header: one of them was changed")
         return self._open(pool, key, extents[0], name)
 
@@ -132,20 +132,23 @@ class SealedDataset:
         self, pool: PoolFile, key: Key, file: BinaryIO | Any, name: str, progress: Progress | None
     ) -> _core.RecordReader:
         with naming(pool.path):
-            loading = _core.Loading(pool.core, self.header.count * self.header.sealed_bytes)
+            reserved = pool.reserve()
         try:
-            reader = self._open(pool, key, loading.extent, name)
-            self._fill(loading, reader, file, name, progress)
             with naming(pool.path):
-                loading.commit(f"data/{self.id}", self.header.encode())
+                (extent,) = reserved.more([self.header.count * self.header.sealed_bytes])
+            reader = self._open(pool, key, extent, name)
+            self._fill(pool, extent, reader, file, name, progress)
+            with naming(pool.path):
+                reserved.commit(f"data/{self.id}", self.header.encode(), [extent])
         except BaseException:
-            loading.abandon()
+            reserved.abandon()
             raise
         return reader
 
     def _fill(
         self,
-        loading: _core.Loading,
+        pool: PoolFile,
+        extent: Extent,
         reader: _core.RecordReader,
         file: BinaryIO | Any,
         name: str,
@@ -155,18 +158,21 @@ class SealedDataset:
         for first in range(0, self.header.count, block):
             records = min(block, self.header.count - first)
             sealed = _read_exactly(file, records * self.header.sealed_bytes, name)
-            loading.write(first * self.header.sealed_bytes, sealed)
+            with naming(pool.path):
+                pool.mapping.write(extent, first * self.header.sealed_bytes, sealed)
             with naming(name):
                 reader.verify(first, records, self._threads)
             if progress:
                 progress(first + records, self.header.count)
 
-    def _open(self, pool: PoolFile, key: Key, extent: tuple[int, int], name: str) -> _core.RecordReader:
+    def _open(self, pool: PoolFile, key: Key, extent: Extent, name: str) -> _core.RecordReader:
         header = self.header
         derived = (header.salt, header.commitment)
         records = (header.count, header.image_bytes, header.label_bytes)
+        with naming(pool.path):
+            mapping = pool.mapping
         with naming(name):
-            return _core.RecordReader(pool.core, key.core, derived, header.encode(), records, extent)
+            return _core.RecordReader(mapping, key.core, derived, header.encode(), records, extent)
 
     def _refuse_other_key(self, key: Key, name: str) -> None:
         if (self.header.key_id, self.header.cipher) != (bytes(key.core.id), key.cipher):

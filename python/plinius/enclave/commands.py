@@ -1,10 +1,10 @@
-"""What the host can ask of the enclave: each asks for the key, opens the pool, and runs."""
+"""What the host can ask of the enclave: each asks for the key, has the pool opened, and runs."""
 
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +14,12 @@ from plinius.attest.release import Grant
 from plinius.darknet.cfg import Config, parse
 from plinius.enclave import inference
 from plinius.enclave.anchoring import BrokerAnchor, tpm_anchor
+from plinius.enclave.hosted import HostedPool
 from plinius.enclave.job import Job, decide_threads
 from plinius.enclave.provisioning import Ordered, keep_key, recall_key, request_key, request_ordered_key
 from plinius.enclave.trainer import train as run_training
 from plinius.mirror.anchoring import Anchor
-from plinius.pool import Medium, PoolFile
+from plinius.pool import PoolFile
 from plinius.wire import Channel, Infer, Inferred, Notice, PoolOpened, SealedKey, Stop, Train, Trained, TrainManifest
 
 
@@ -29,20 +30,20 @@ class Work:
     Attributes:
         channel: To the host.
         platform: What the enclave proves itself with, and its machine's TPM.
-        pool_file: The pool, and what its medium is.
+        open_pool: Has the host open the pool, given what messages call it.
         data_fd: The sealed data set.
     """
 
     channel: Channel
     platform: Platform
-    pool_file: tuple[int, Medium]
+    open_pool: Callable[[str], HostedPool]
     data_fd: int
 
     @contextmanager
     def pool(self, name: str) -> Iterator[PoolFile]:
-        """Opens the pool, and tells the host what its medium survives."""
-        with PoolFile.from_descriptor(self.pool_file[0], name, self.pool_file[1]) as pool:
-            self.channel.send(PoolOpened(pool.medium, pool.durability, self.platform.attester.tee))
+        """Has the pool opened, and tells the host what its medium survives."""
+        with closing(self.open_pool(name)) as pool:
+            self.channel.send(PoolOpened(pool.mapping.medium, pool.mapping.durability, self.platform.attester.tee))
             yield pool
 
     def stop_requested(self) -> bool:

@@ -1,4 +1,4 @@
-"""The enclave process: it is started by the host with a channel and three descriptors, and nothing else."""
+"""The enclave process: it is started by the host with two channels and three descriptors, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Final
 
 from plinius import process
 from plinius.errors import ConfigError, PliniusError
-from plinius.wire import Channel, Command, Failed, Infer, Message, Notice, Train, TrainManifest
+from plinius.wire import MAX_POOL_FRAME_BYTES, Channel, Command, Failed, Infer, Message, Notice, Train, TrainManifest
 
 _MAX_CFG_BYTES: Final = 1 << 20
 
@@ -58,21 +58,26 @@ def _load(command: Train | Infer | TrainManifest, channel: Channel) -> Callable[
 
     from plinius.attest.attesters import Platform  # noqa: PLC0415
     from plinius.enclave import commands  # noqa: PLC0415
+    from plinius.enclave.hosted import HostedPool, host_at, look_at  # noqa: PLC0415
     from plinius.enclave.provisioning import Ordered  # noqa: PLC0415
-    from plinius.pool import look_at  # noqa: PLC0415
 
     def run(options: argparse.Namespace) -> Message:
+        host = host_at(Channel(socket.socket(fileno=options.pool_channel), MAX_POOL_FRAME_BYTES))
         medium = look_at(options.pool, command.pool_name)  # asks /sys, which the sandbox does not let it read
+
+        def open_pool(name: str) -> HostedPool:
+            return HostedPool(host, options.pool, name, medium)
+
         if isinstance(command, TrainManifest):
             ordered = Ordered.read(command.manifest)
             platform = Platform.open(options.tee, options.tpm, ordered.manifest.job_id)
             _prepare(channel, options)
-            work = commands.Work(channel, platform, (options.pool, medium), options.data)
+            work = commands.Work(channel, platform, open_pool, options.data)
             return commands.train_manifest(work, command, ordered)
         cfg = _read_whole(options.cfg, command.cfg_name)
         platform = Platform.open(options.tee, options.tpm, None)
         _prepare(channel, options)
-        work = commands.Work(channel, platform, (options.pool, medium), options.data)
+        work = commands.Work(channel, platform, open_pool, options.data)
         return commands.infer(work, command, cfg) if isinstance(command, Infer) else commands.train(work, command, cfg)
 
     return run
@@ -97,7 +102,7 @@ def _prepare(channel: Channel, options: argparse.Namespace) -> None:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The enclave process; `plinius train` starts it.")
     parser.add_argument("--insecure-no-sandbox", action="store_true", help="go on where the kernel lacks a part of it")
-    for name in ("parent", "channel", "pool", "data"):
+    for name in ("parent", "channel", "pool-channel", "pool", "data"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--cfg", type=int, help="not needed for a manifest, which holds it")
     parser.add_argument("--tpm", type=int, help="a TPM, for a job with a manifest")

@@ -12,6 +12,7 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -20,14 +21,15 @@ import torch
 from plinius.attest.release import KEMS, REVEALABLE, Grant, RecipientKey, Terms, seal_key
 from plinius.darknet.cfg import parse
 from plinius.dataset.packing import seal_into
+from plinius.enclave.hosted import HostedPool, look_at
 from plinius.enclave.inference import infer
 from plinius.enclave.job import Job
 from plinius.enclave.trainer import train
-from plinius.pool import PoolFile
 from plinius.seal import Key
-from plinius.wire import Message, Train
+from plinius.wire import CommitEntry, Entry, FindEntry, FromPool, Message, PoolDone, Space, TakeSpace, ToPool, Train
 
 _NAME: Final = "the rehearsal"
+_POOL_BYTES: Final = 1 << 20
 _CFG: Final = b"""
 [net]
 batch=2
@@ -75,12 +77,34 @@ def rehearse() -> None:
     with _generators_kept(), _unnamed_file() as data, _unnamed_file() as file:
         with os.fdopen(os.dup(data), "wb") as sealed:
             seal_into(sealed, np.zeros((2, 1, 8, 8), np.uint8), np.zeros(2, np.int64), key)
-        with PoolFile.from_descriptor(file, _NAME) as pool:
-            grant = Grant(key, Terms(sorted(REVEALABLE)))
-            for steps in (1, 2):
-                asked = Train(_NAME, _NAME, _NAME, steps=steps, every=1, seed=1, threads=1)
-                train(Job.decide(asked, _CFG, config, pool, grant), pool, key, data, _ignore, lambda: False)
-            infer(config, _CFG, pool, grant, (data, _NAME), _ignore)
+        os.ftruncate(file, _POOL_BYTES)
+        pool = HostedPool(_Unkept().answer, file, _NAME, look_at(file, _NAME))
+        grant = Grant(key, Terms(sorted(REVEALABLE)))
+        for steps in (1, 2):
+            asked = Train(_NAME, _NAME, _NAME, steps=steps, every=1, seed=1, threads=1)
+            train(Job.decide(asked, _CFG, config, pool, grant), pool, key, data, _ignore, lambda: False)
+        infer(config, _CFG, pool, grant, (data, _NAME), _ignore)
+        pool.close()
+
+
+class _Unkept:
+    """Has a pool that is forgotten: its space is taken and never freed."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._end = 0
+
+    def answer(self, request: ToPool) -> FromPool:
+        """As a host would."""
+        match request:
+            case FindEntry(name=name):
+                return self._entries.get(name, Entry(None, []))
+            case TakeSpace(lengths=lengths):
+                *begins, self._end = accumulate(lengths, initial=self._end)
+                return Space(list(zip(begins, lengths, strict=True)))
+            case CommitEntry(name=name, meta=meta, extents=extents):
+                self._entries[name] = Entry(meta, extents)
+        return PoolDone()
 
 
 def _ignore(_: Message) -> None:

@@ -1,10 +1,10 @@
 """The sandbox of the enclave process: from before the key arrives it can use what it has, compute, and end.
 
 It opens no file, makes no connection, starts no process, and looks into none. What a bug in it, or in a library, lets
-an attacker do is so limited to what the enclave says on its channel and writes into its pool. ``docs/design.md`` lists
+an attacker do is so limited to what the enclave says on its channels and writes into its pool. ``docs/design.md`` lists
 what is left. The sandbox is no protection against the machine's owner: that is what a TEE is for.
 
-This module imports the core itself, as `pool` and `seal` do: the system calls that it makes cannot be made from Python.
+This module imports the core itself, as `hosted` does: the system calls that it makes cannot be made from Python.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The host: untrusted. It starts the enclave and the owner, owns files and terminal, and never sees a key."""
+"""The host: untrusted. It starts the enclave and the owner, owns files, pool and terminal, and never sees a key."""

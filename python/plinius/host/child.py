@@ -1,4 +1,4 @@
-"""Starting the two trusted processes, each with a channel and the descriptors that it needs, and nothing else."""
+"""Starting the two trusted processes, each with the channels and descriptors that it needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from plinius.host.files import Files
-from plinius.wire import Channel
+from plinius.wire import MAX_POOL_FRAME_BYTES, Channel
 
 # PASSIVE: OpenMP threads that spin while they wait take the cores from everybody else on the machine; on two shared
 # cores a training step then took five times as long.
@@ -55,6 +55,22 @@ class Child:
         self.process.kill()
 
 
+@dataclass
+class Enclave(Child):
+    """The enclave's process.
+
+    Attributes:
+        pool_channel: On which it asks for the pool.
+    """
+
+    pool_channel: Channel
+
+    def end(self) -> int:
+        """As `Child.end`."""
+        self.pool_channel.close()
+        return super().end()
+
+
 @dataclass(frozen=True)
 class Owner:
     """What the user says as the owner of the job, handed to the owner process.
@@ -73,15 +89,18 @@ class Owner:
         return _start("plinius.owner.main", options, ())
 
 
-def start_enclave(files: Files, *options: str) -> Child:
+def start_enclave(files: Files, *options: str) -> Enclave:
     """Starts the enclave process, with further options of its command line."""
-    named = {"pool": files.pool, "data": files.data, "cfg": files.cfg, "tpm": files.tpm}
-    descriptors = {name: fd for name, fd in named.items() if fd is not None}
-    return _start(
-        "plinius.enclave.main",
-        [*(f"--{name}={fd}" for name, fd in descriptors.items()), *options],
-        descriptors.values(),
-    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        named = {"pool": files.pool, "data": files.data, "cfg": files.cfg, "tpm": files.tpm}
+        descriptors = {name: fd for name, fd in named.items() if fd is not None} | {"pool-channel": theirs.fileno()}
+        child = _start(
+            "plinius.enclave.main",
+            [*(f"--{name}={fd}" for name, fd in descriptors.items()), *options],
+            descriptors.values(),
+        )
+    return Enclave(child.process, child.channel, Channel(ours, MAX_POOL_FRAME_BYTES))
 
 
 def _start(module: str, options: list[str], descriptors: object) -> Child:

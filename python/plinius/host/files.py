@@ -6,13 +6,17 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Final
 
-from plinius.errors import ConfigError
+from plinius.errors import ConfigError, PoolBusy
 from plinius.files import sync_folder
 from plinius.pool_file import open_regular, refuse_other_file
+
+_PATIENCE_S: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,24 @@ def _created(path: str) -> Iterator[int]:
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, "the pool")
     try:
         sync_folder(os.path.dirname(path))  # noqa: PTH120 (the path is the user's string)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _share(descriptor, path)
         yield descriptor
     finally:
         if _is_nobodys(path, descriptor):
             os.unlink(path)  # noqa: PTH108
         os.close(descriptor)
+
+
+def _share(descriptor: int, path: str) -> None:
+    """Waits only for what is over in a moment: a host that looks whether it may remove its pool."""
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise PoolBusy(f"{path}: another program has locked the pool's file; end it") from None
+            time.sleep(0.02)
 
 
 def _is_nobodys(path: str, descriptor: int) -> bool:
@@ -104,7 +120,7 @@ def _is_nobodys(path: str, descriptor: int) -> bool:
 def _existing(path: str) -> Iterator[int]:
     descriptor = open_regular(path, os.O_RDWR, "the pool")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that the host that created it does not remove it
+        _share(descriptor, path)  # so that the host that created it does not remove it
         if os.fstat(descriptor).st_nlink == 0:
             raise ConfigError("the pool was removed while it was opened; run the command again", path=path)
         yield descriptor

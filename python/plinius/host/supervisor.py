@@ -6,12 +6,13 @@ import os
 import selectors
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from types import FrameType
 
 from plinius.errors import EnclaveError, named
-from plinius.host.child import Child, Peer, start_enclave
+from plinius.host.child import Enclave, Peer, start_enclave
 from plinius.host.files import Files
+from plinius.host.keeper import Keeper
 from plinius.wire import (
     Command,
     Failed,
@@ -92,38 +93,40 @@ class Supervisor:
         """Runs one enclave to its end; it is surely gone when this returns."""
         owner, enclave = self._start_owner(), start_enclave(self._files, *self._options)
         self._provisioned = isinstance(command, TrainManifest) and bool(command.sealed_key)  # then it asks nobody
-        try:
-            with suppress(EnclaveError):  # it died already: its exit status says so
-                enclave.channel.send(command)
-            outcome = self._relay(enclave, owner)
-        except BaseException:
-            enclave.kill()
-            owner.kill()
-            raise
-        finally:
-            owner.end()
-            status = enclave.end()
+        with closing(Keeper(self._files.pool)) as self._keeper:  # not before the enclave is gone
+            try:
+                with suppress(EnclaveError):  # it died already: its exit status says so
+                    enclave.channel.send(command)
+                outcome = self._relay(enclave, owner)
+            except BaseException:
+                enclave.kill()
+                owner.kill()
+                raise
+            finally:
+                owner.end()
+                status = enclave.end()
         return outcome, status
 
-    def _relay(self, enclave: Child, owner: Peer) -> Message | None:
+    def _relay(self, enclave: Enclave, owner: Peer) -> Message | None:
         """Passes messages on until the enclave has a result or is gone."""
-        handlers: dict[object, Callable[[Child, Peer], tuple[Message | None, bool]]] = {
+        handlers: dict[object, Callable[[Enclave, Peer], tuple[Message | None, bool]]] = {
             enclave.channel: self._from_enclave,
+            enclave.pool_channel: self._for_the_pool,
             owner.channel: self._from_owner,
             self._wake_reader: self._from_user,
         }
         with selectors.DefaultSelector() as selector:
-            for source in (enclave.channel, owner.channel, self._wake_reader):
+            for source in (enclave.channel, enclave.pool_channel, owner.channel, self._wake_reader):
                 selector.register(source, selectors.EVENT_READ)
             while True:
                 for ready, _ in selector.select():
                     outcome, going_on = handlers[ready.fileobj](enclave, owner)
-                    if not going_on and ready.fileobj is owner.channel:
-                        selector.unregister(owner.channel)
-                    elif not going_on:
+                    if not going_on and ready.fileobj is enclave.channel:
                         return outcome
+                    if not going_on:
+                        selector.unregister(ready.fileobj)
 
-    def _from_enclave(self, enclave: Child, owner: Peer) -> tuple[Message | None, bool]:
+    def _from_enclave(self, enclave: Enclave, owner: Peer) -> tuple[Message | None, bool]:
         message = enclave.channel.receive(FromEnclave)
         if isinstance(message, ToOwner):
             with suppress(EnclaveError):  # an owner that is gone is seen on its own channel
@@ -137,7 +140,10 @@ class Supervisor:
         self._view(message)
         return None, True
 
-    def _from_owner(self, enclave: Child, owner: Peer) -> tuple[None, bool]:
+    def _for_the_pool(self, enclave: Enclave, _: Peer) -> tuple[None, bool]:
+        return None, self._keeper.serve(enclave.pool_channel)
+
+    def _from_owner(self, enclave: Enclave, owner: Peer) -> tuple[None, bool]:
         message = owner.channel.receive(FromOwner)
         if message is None and self._provisioned:
             return None, False
@@ -150,14 +156,14 @@ class Supervisor:
                 self._pass_on_stop(enclave)
         return None, message is not None
 
-    def _from_user(self, enclave: Child, _: Peer) -> tuple[None, bool]:
+    def _from_user(self, enclave: Enclave, _: Peer) -> tuple[None, bool]:
         os.read(self._wake_reader, 1)
         self._view(Notice("stopping after the running step; press Ctrl-C again to stop at once"))
         with suppress(EnclaveError):
             self._pass_on_stop(enclave)
         return None, True
 
-    def _pass_on_stop(self, enclave: Child) -> None:
+    def _pass_on_stop(self, enclave: Enclave) -> None:
         """Tells the enclave of a stop, but not while it expects the owner's answers and nothing else."""
         if self._provisioned and self.stopped_by is not None:
             enclave.channel.send(Stop())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from plinius import _core
-from plinius.pool import PoolFile
+from plinius.pool import Extent, OpenPool
 from plinius.seal import Key
 
 
@@ -18,7 +19,7 @@ class Bounds:
     Each is measured anew when it is called, in seconds.
     """
 
-    pool: PoolFile
+    pool: OpenPool
     key: Key
     lengths_bytes: Sequence[int]
 
@@ -33,7 +34,8 @@ class Bounds:
 
     def copy_in_s(self) -> float:
         """To copy them into free space of the pool with non-temporal stores, and to fence."""
-        return _core.copy_in(self.pool.core, self.lengths_bytes, self.threads)
+        with self._space() as extents:
+            return _core.copy_in(self.pool.mapping, extents, self.threads)
 
     def open_s(self) -> float:
         """To open them in cache."""
@@ -41,4 +43,13 @@ class Bounds:
 
     def copy_out_s(self) -> float:
         """To copy them from the pool."""
-        return _core.copy_out(self.pool.core, self.lengths_bytes, self.threads)
+        with self._space() as extents:
+            return _core.copy_out(self.pool.mapping, extents, self.threads)
+
+    @contextmanager
+    def _space(self) -> Iterator[list[Extent]]:
+        reserved = self.pool.reserve()
+        try:
+            yield reserved.more(self.lengths_bytes)
+        finally:
+            reserved.abandon()

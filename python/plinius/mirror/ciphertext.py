@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from plinius import _core
+from plinius import _pm
 from plinius.errors import PoolError
-from plinius.mirror.manifest import Head, PublicGeneration, at, encode, parse_head
-from plinius.pool import PoolFile, naming
+from plinius.mirror.manifest import Head, PublicGeneration, at, encode, entry_name, parse_head
+from plinius.pool import OpenPool, naming
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -40,18 +40,13 @@ class Ciphertext:
         return self.head.generations[0]
 
 
-def entry_name(name: str) -> str:
-    """What the pool's catalog calls a mirror."""
-    return f"mirror/{name}"
-
-
-def has_mirror(pool: PoolFile, name: str) -> bool:
+def has_mirror(pool: OpenPool, name: str) -> bool:
     """Whether a pool has a mirror of this name."""
     with naming(pool.path):
-        return pool.core.entry(entry_name(name)) is not None
+        return pool.meta(entry_name(name)) is not None
 
 
-def all_generations(pool: PoolFile, name: str) -> Ciphertext:
+def all_generations(pool: OpenPool, name: str) -> Ciphertext:
     """Everything that a pool keeps of a mirror.
 
     Raises:
@@ -60,7 +55,7 @@ def all_generations(pool: PoolFile, name: str) -> Ciphertext:
     return _generations(pool, name, None)
 
 
-def newest_generation(pool: PoolFile, name: str) -> Ciphertext:
+def newest_generation(pool: OpenPool, name: str) -> Ciphertext:
     """The newest generation of a mirror alone.
 
     Raises:
@@ -69,21 +64,21 @@ def newest_generation(pool: PoolFile, name: str) -> Ciphertext:
     return _generations(pool, name, 1)
 
 
-def still_there(pool: PoolFile, name: str, ciphertext: Ciphertext) -> bool:
+def still_there(pool: OpenPool, name: str, ciphertext: Ciphertext) -> bool:
     """Whether the mirror still owns all these extents, so that what was read of them is what they held."""
     with naming(pool.path):
-        entry = pool.core.entry(entry_name(name))
-    return entry is not None and set(ciphertext.extents) <= set(entry[2])
+        entry = pool.find(entry_name(name))
+    return entry is not None and set(ciphertext.extents) <= set(entry[1])
 
 
-def read_chunks(pool: PoolFile, extent: tuple[int, int]) -> Iterator[memoryview]:
+def read_chunks(pool: OpenPool, extent: tuple[int, int]) -> Iterator[memoryview]:
     """The bytes of an extent, piece by piece; each piece is overwritten by the next."""
     _, length = extent
     buffer = memoryview(bytearray(min(length, CHUNK_BYTES)))
     for place in range(0, length, CHUNK_BYTES):
         chunk = buffer[: length - place]
         with naming(pool.path):
-            _core.read_extent(pool.core, extent, place, chunk)
+            _pm.read_extent(pool.core, extent, place, chunk)
         yield chunk
 
 
@@ -93,34 +88,39 @@ class Filling:
     Used as ``with Filling(...) as filling:``; what was not committed leaves nothing behind.
     """
 
-    def __init__(self, pool: PoolFile, lengths: Sequence[int]) -> None:
+    def __init__(self, pool: OpenPool, lengths: Sequence[int]) -> None:
         self._pool = pool
         with naming(pool.path):
-            self._copying = _core.Copying(pool.core, lengths)
+            self._reserved = pool.reserve()
+            try:
+                self._extents = self._reserved.more(lengths)
+            except BaseException:
+                self._reserved.abandon()
+                raise
 
     def write(self, index: int, place: int, chunk: bytes | memoryview) -> None:
         """Writes bytes of an extent."""
         with naming(self._pool.path):
-            self._copying.write(index, place, chunk)
+            self._reserved.write(index, place, chunk)
 
     def commit(self, name: str, head: Head) -> None:
         """Makes all of it durable as the mirror of this name."""
         with naming(self._pool.path):
-            self._copying.commit(entry_name(name), encode(head))
+            self._reserved.commit(entry_name(name), encode(head), self._extents)
 
     def __enter__(self) -> Filling:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._copying.abandon()
+        self._reserved.abandon()
 
 
-def _generations(pool: PoolFile, name: str, count: int | None) -> Ciphertext:
+def _generations(pool: OpenPool, name: str, count: int | None) -> Ciphertext:
     with naming(pool.path):
-        entry = pool.core.entry(entry_name(name))
+        entry = pool.find(entry_name(name))
         if entry is None:
             raise PoolError(f"there is no mirror {name!r}; see what there is: plinius status")
-        return _selected(parse_head(bytes(entry[1])), entry[2], count)
+        return _selected(parse_head(entry[0]), entry[1], count)
 
 
 def _selected(head: Head, extents: list[tuple[int, int]], count: int | None) -> Ciphertext:

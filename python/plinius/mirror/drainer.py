@@ -12,7 +12,7 @@ from plinius.mirror.ciphertext import Ciphertext, newest_generation, still_there
 from plinius.mirror.drained import Drained
 from plinius.mirror.draining import drain_generation
 from plinius.mirror.farend import far_end
-from plinius.pool import PoolFile
+from plinius.pool import OpenPool
 
 
 class Drainer:
@@ -37,7 +37,7 @@ class Drainer:
         ConfigError: The URL cannot be used.
     """
 
-    def __init__(self, pool: PoolFile, name: str, url: str | os.PathLike[str]) -> None:
+    def __init__(self, pool: OpenPool, name: str, url: str | os.PathLike[str]) -> None:
         self._pool, self._name, self._far = pool, name, far_end(url)
         self._process = os.getpid()
         self._beginning = threading.RLock()  # a signal handler may save in the midst of a save

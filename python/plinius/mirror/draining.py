@@ -15,12 +15,12 @@ from plinius.mirror.ciphertext import CHUNK_BYTES, Ciphertext, Filling, newest_g
 from plinius.mirror.drained import Drained, DrainedReader, files_of, preamble
 from plinius.mirror.farend import FarEnd, far_end
 from plinius.mirror.moving import refuse_existing
-from plinius.pool import PoolFile
+from plinius.pool import OpenPool
 
 KEPT: Final = 2
 
 
-def drain(pool: PoolFile, name: str, url: str | os.PathLike[str]) -> Drained:
+def drain(pool: OpenPool, name: str, url: str | os.PathLike[str]) -> Drained:
     """Copies the newest generation of a mirror to a place; it is whole there when this returns.
 
     Args:
@@ -51,7 +51,7 @@ def newest_drained(url: str | os.PathLike[str], name: str) -> Drained | None:
     return drained[-1] if drained else None
 
 
-def fetch(url: str | os.PathLike[str], pool: PoolFile, name: str) -> Drained:
+def fetch(url: str | os.PathLike[str], pool: OpenPool, name: str) -> Drained:
     """Fills a pool with the newest generation that a place holds of a mirror; it is durable when this returns.
 
     Whether its bytes are genuine is for the restore to say: it finds every changed one. How long the file is says its
@@ -83,7 +83,7 @@ def fetch(url: str | os.PathLike[str], pool: PoolFile, name: str) -> Drained:
 
 
 def drain_generation(
-    pool: PoolFile, name: str, found: Ciphertext, far: FarEnd, is_unchanged: Callable[[], bool]
+    pool: OpenPool, name: str, found: Ciphertext, far: FarEnd, is_unchanged: Callable[[], bool]
 ) -> Drained:
     """Drains one generation; `drain` has the errors.
 

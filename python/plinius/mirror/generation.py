@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from plinius import _core
 from plinius.errors import ConfigError, IntegrityError
-from plinius.mirror.ciphertext import entry_name
 from plinius.mirror.manifest import (
     BufferRecord,
     Head,
@@ -19,6 +18,7 @@ from plinius.mirror.manifest import (
     WriteRecord,
     at,
     digest,
+    entry_name,
     parse_head,
     parse_manifest,
 )
@@ -141,7 +141,7 @@ def is_newest(pool: PoolFile, name: str, known: Committed | None) -> bool:
         PoolVersion: It has something else, of a format that this release does not read.
     """
     with naming(pool.path):
-        meta = pool.core.meta(entry_name(name))
+        meta = pool.meta(entry_name(name))
         if meta == (known.meta if known else None):
             return True
         if meta is not None:
@@ -156,10 +156,10 @@ def opened(pool: PoolFile, key: Key, name: str, step: int | None = None) -> Comm
         ConfigError: The pool keeps no generation of that step.
         IntegrityError: Something was changed, or this is not its key.
     """
-    entry = pool.core.entry(entry_name(name))
+    entry = pool.find(entry_name(name))
     if entry is None:
         return None
-    _, meta, extents = entry
+    meta, extents = entry
     head = parse_head(meta)
     if head.key_id != bytes(key.core.id):
         raise IntegrityError(f"the mirror {name!r} was sealed with key {head.key_id.hex()}, this is key {key.id}")
@@ -234,4 +234,4 @@ def reading(pool: PoolFile, key: Key, head: Head, name: str, write: WriteRecord)
         IntegrityError: The attempt's key is not derived from this one.
     """
     written, derived = (write.version, write.step), (write.salt, write.commitment)
-    return _core.Reading(pool.core, key.core, head.job_id, name, written, derived)
+    return _core.Reading(pool.mapping, key.core, head.job_id, name, written, derived)

@@ -135,6 +135,11 @@ class _Versioned(msgspec.Struct, frozen=True, array_like=True):
     format: int
 
 
+def entry_name(name: str) -> str:
+    """What the pool's catalog calls a mirror."""
+    return f"mirror/{name}"
+
+
 def encode(value: Head | Manifest) -> bytes:
     """Encodes a head or a manifest.
 

@@ -222,7 +222,7 @@ class Mirror:
 
     def _check_free(self) -> None:
         with naming(self._pool.path):
-            self._pool.core.check_free()
+            self._pool.check_free()
 
     def latest_step(self) -> int | None:
         """The step of the newest durable generation, verified; None when there is none."""
@@ -374,6 +374,10 @@ class Mirror:
 
 
 def _drainer(pool: PoolFile, name: str, url: str | os.PathLike[str]) -> Drainer:
-    from plinius.mirror.drainer import Drainer  # noqa: PLC0415 (the trusted process, which drains nothing, loads none)
+    # The trusted process, which drains nothing, loads none of it.
+    from plinius.mirror.drainer import Drainer  # noqa: PLC0415
+    from plinius.pool import OpenPool  # noqa: PLC0415
 
+    if not isinstance(pool, OpenPool):
+        raise TypeError("only a pool that this process has open is drained")
     return Drainer(pool, name, url)

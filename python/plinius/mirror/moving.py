@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from plinius.errors import PoolError
 from plinius.mirror.ciphertext import Ciphertext, Filling, all_generations, has_mirror, read_chunks
-from plinius.pool import PoolFile
+from plinius.pool import OpenPool
 
 
-def move_mirror(source: PoolFile, target: PoolFile, name: str, *, overwrite: bool = False) -> Ciphertext:
+def move_mirror(source: OpenPool, target: OpenPool, name: str, *, overwrite: bool = False) -> Ciphertext:
     """Copies a mirror with every generation that it keeps to another pool; it is durable there when this returns.
 
     The source keeps its own, so that nothing depends on bytes that nobody has opened yet: remove it when the target
@@ -42,7 +42,7 @@ def move_mirror(source: PoolFile, target: PoolFile, name: str, *, overwrite: boo
     return found
 
 
-def refuse_existing(target: PoolFile, name: str, *, overwrite: bool = False) -> None:
+def refuse_existing(target: OpenPool, name: str, *, overwrite: bool = False) -> None:
     """Protects what a pool has.
 
     Raises:

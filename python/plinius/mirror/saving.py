@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from plinius import _core, state
-from plinius.mirror.ciphertext import Ciphertext, entry_name
 from plinius.mirror.generation import Committed, Extents
 from plinius.mirror.manifest import (
     FORMAT_VERSION,
@@ -24,10 +24,14 @@ from plinius.mirror.manifest import (
     at,
     digest,
     encode,
+    entry_name,
 )
 from plinius.mirror.tracking import NOTE, Item, Tracker, source_of
-from plinius.pool import PoolFile, naming
+from plinius.pool import PoolFile, Reservation, naming
 from plinius.seal import Key
+
+if TYPE_CHECKING:
+    from plinius.mirror.ciphertext import Ciphertext  # of whoever drains: the trusted process loads none of it
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,15 @@ class Saver:
         known = before.newest[0] if before else plan.anchored.version if plan.anchored else 0
         version = known + 1  # also where the job starts anew: its anchor's versions only grow
         with naming(self._pool.path):
-            writing = _core.Writing(self._pool.core, self._key.core, job_id, self._name, (version, plan.step))
+            writing = _core.Writing(self._pool.mapping, self._key.core, job_id, self._name, (version, plan.step))
+            reserved = self._pool.reserve()
             try:
-                committed, noted = self._commit(writing, plan, job_id, version, tracker.prints, sealed)
+                committed, noted = self._commit(writing, reserved, plan, job_id, version, tracker.prints, sealed)
             except BaseException:
-                writing.abandon()
+                reserved.abandon()
                 raise
+            finally:
+                writing.abandon()
         tracker.learn(plan.items, noted)
         self.attempted = None
         return committed
@@ -99,6 +106,7 @@ class Saver:
     def _commit(
         self,
         writing: _core.Writing,
+        reserved: Reservation,
         plan: Plan,
         job_id: bytes,
         version: int,
@@ -108,7 +116,7 @@ class Saver:
         before = plan.before
         written = WriteRecord(version, plan.step, writing.salt, writing.commitment)
         generation = _Generation(written, before)
-        noted = generation.seal(writing, plan.items, prints, self._threads)
+        noted = generation.seal(writing, reserved, plan.items, prints, self._threads)
         sealed()
         older = self._kept(before)
         manifest = Manifest(
@@ -126,7 +134,8 @@ class Saver:
             buffers=generation.records,
         )
         plaintext = encode(manifest)
-        place = generation.extents.add(writing.seal_manifest(plaintext))
+        (extent,) = reserved.more([len(plaintext)])
+        place = generation.extents.add(writing.seal_manifest(plaintext, extent))
         entry = generation.extents  # those of older generations follow
         numbers = list(range(len(entry.items)))
         newest = PublicGeneration(written, plan.epoch, time.time_ns(), place, numbers)
@@ -136,7 +145,7 @@ class Saver:
         self.attempted = committed = Committed(head, meta, manifest, found, entry.items, 0, (version, found))
         with self.still() as drained:
             beside = set(drained.extents).difference(entry.items) if drained else ()
-            writing.commit(entry_name(self._name), meta, [*entry.items, *beside])
+            reserved.commit(entry_name(self._name), meta, [*entry.items, *beside])
         return committed, noted
 
     def _kept(self, before: Committed | None) -> list[tuple[PublicGeneration, bytes]]:
@@ -162,11 +171,18 @@ class _Generation:
         return list(self._writes)
 
     def seal(
-        self, writing: _core.Writing, items: list[Item], prints: _core.Fingerprints, threads: int
+        self,
+        writing: _core.Writing,
+        reserved: Reservation,
+        items: list[Item],
+        prints: _core.Fingerprints,
+        threads: int,
     ) -> dict[str, bytes]:
         """Seals what is new, takes over what is not, and returns the fingerprints that were noted, by name."""
         fresh = [(source_of(buffer), watch) for buffer, record, watch in items if record is None]
-        done = iter(writing.seal(fresh, prints, threads))
+        lengths = [buffer.memory.nbytes for buffer, record, _ in items if record is None]
+        into = reserved.more([length for length in lengths if length])
+        done = iter(writing.seal(fresh, into, prints, threads))
         noted: dict[str, bytes] = {}
         for buffer, record, watch in items:
             if record is not None:

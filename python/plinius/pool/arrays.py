@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from plinius import _core
+from plinius import _pm
 from plinius.errors import PoolError
 from plinius.pool.changes import Changes
 from plinius.pool.indexing import Selection, select, select_field
@@ -153,7 +153,7 @@ def fresh(value: object) -> FreshArray:
     return FreshArray(kind, kind.encode(), array)
 
 
-def overwrite(core: _core.Transaction, stored: StoredArray, value: FreshArray) -> bool:
+def overwrite(core: _pm.Transaction, stored: StoredArray, value: FreshArray) -> bool:
     """Stores a value in the place of one of the same type; returns whether it was."""
     if value.type != stored.type:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from plinius import _core
+from plinius import _pm
 from plinius.errors import PoolError
 from plinius.pool.paths import naming
 
@@ -13,14 +13,14 @@ from plinius.pool.paths import naming
 class Changes:
     """The changes of one transaction."""
 
-    def __init__(self, begun: _core.Transaction, path: str) -> None:
+    def __init__(self, begun: _pm.Transaction, path: str) -> None:
         self.path = path
         self._core = begun
         self._tokens: dict[int, object] = {}
 
     @contextmanager
-    def core(self) -> Iterator[_core.Transaction]:
-        """The core's transaction, for reading and for `whole_change`.
+    def core(self) -> Iterator[_pm.Transaction]:
+        """The transaction of `_pm`, for reading and for `whole_change`.
 
         Raises:
             PoolError: The pool cannot do what was done with it; the message names the pool.
@@ -50,7 +50,7 @@ class Changes:
         if self._tokens.get(block) is not token:
             raise PoolError("this array was replaced or deleted in its transaction; look it up again")
 
-    def free(self, core: _core.Transaction, block: int) -> None:
+    def free(self, core: _pm.Transaction, block: int) -> None:
         """Gives a block back."""
         self._tokens.pop(block, None)
         core.free(block)

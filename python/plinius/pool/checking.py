@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from plinius import _core
+from plinius import _pm
 from plinius.errors import PoolError
 from plinius.pool.reading import StoredArray, count_of, find, item, read_slots
 from plinius.pool.values import is_value
 
 
-def problems(source: _core.Transaction, blocks_in_use: int) -> list[str]:
+def problems(source: _pm.Transaction, blocks_in_use: int) -> list[str]:
     """What is wrong with the values, in words.
 
     Args:
@@ -33,7 +33,7 @@ def problems(source: _core.Transaction, blocks_in_use: int) -> list[str]:
     return found
 
 
-def _blocks_of(source: _core.Transaction, entry: str) -> Iterator[int]:
+def _blocks_of(source: _pm.Transaction, entry: str) -> Iterator[int]:
     """The blocks of an entry, each of which was looked at."""
     if not is_value(entry):
         _, block = source.entry(entry) or (b"", 0)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from plinius import _core
+from plinius import _pm
 from plinius.errors import PoolError
 from plinius.pool.arrays import FreshArray, PersistentArray, fresh, overwrite
 from plinius.pool.changes import Changes
@@ -112,13 +112,13 @@ class PersistentList:
     def __repr__(self) -> str:
         return f"PersistentList({len(self)} arrays)"
 
-    def _stored(self, core: _core.Transaction) -> StoredList:
+    def _stored(self, core: _pm.Transaction) -> StoredList:
         stored = find(core, self._entry)
         if not isinstance(stored, StoredList):
             raise PoolError("this list was replaced or deleted in its transaction; look it up again")
         return stored
 
-    def _item(self, core: _core.Transaction, stored: StoredList, position: int) -> PersistentArray:
+    def _item(self, core: _pm.Transaction, stored: StoredList, position: int) -> PersistentArray:
         (slot,) = read_slots(core, stored, position, 1)
         return PersistentArray(self._changes, item(core, int(slot)))
 
@@ -132,7 +132,7 @@ class PersistentList:
                 tail = np.concatenate([created, read_slots(core, stored, first, count - first)])
                 self._splice(core, stored, first, tail)
 
-    def _remove(self, core: _core.Transaction, stored: StoredList, positions: list[int]) -> None:
+    def _remove(self, core: _pm.Transaction, stored: StoredList, positions: list[int]) -> None:
         if not positions:
             return
         first = min(positions)
@@ -143,7 +143,7 @@ class PersistentList:
                 self._changes.free(core, int(slot))
             self._splice(core, stored, first, np.delete(tail, doomed))
 
-    def _splice(self, core: _core.Transaction, stored: StoredList, first: int, tail: Slots) -> None:
+    def _splice(self, core: _pm.Transaction, stored: StoredList, first: int, tail: Slots) -> None:
         """From `first` on, the items are now those of `tail`."""
         count = first + len(tail)
         if _directory_bytes(count, stored.capacity) == (stored.capacity + 1) * WORD_BYTES:
@@ -155,19 +155,19 @@ class PersistentList:
         core.set(self._entry, LIST_META, _create_directory(core, slots))
 
 
-def create_list(core: _core.Transaction, values: list[FreshArray]) -> int:
+def create_list(core: _pm.Transaction, values: list[FreshArray]) -> int:
     """Takes blocks for a list and its items, and returns the one of its directory."""
     return _create_directory(core, _slots([_create_item(core, value) for value in values]))
 
 
-def free_list(changes: Changes, core: _core.Transaction, stored: StoredList) -> None:
+def free_list(changes: Changes, core: _pm.Transaction, stored: StoredList) -> None:
     """Gives the blocks of a list and its items back."""
     for slot in read_slots(core, stored, 0, count_of(core, stored)):
         changes.free(core, int(slot))
     changes.free(core, stored.block)
 
 
-def _create_directory(core: _core.Transaction, slots: Slots) -> int:
+def _create_directory(core: _pm.Transaction, slots: Slots) -> int:
     words = _slots([0] * (_directory_bytes(len(slots)) // WORD_BYTES))
     words[0] = len(slots)
     words[1 : 1 + len(slots)] = slots
@@ -183,7 +183,7 @@ def _directory_bytes(count: int, capacity: int = -1) -> int:
     return max(_LEAST_DIRECTORY_BYTES, 1 << (wanted - 1).bit_length())
 
 
-def _create_item(core: _core.Transaction, value: FreshArray) -> int:
+def _create_item(core: _pm.Transaction, value: FreshArray) -> int:
     start = item_start(len(value.meta))
     memory = np.zeros(start + value.type.nbytes, np.uint8)
     head = len(value.meta).to_bytes(4, "little") + value.meta
@@ -192,7 +192,7 @@ def _create_item(core: _core.Transaction, value: FreshArray) -> int:
     return core.create(memory)
 
 
-def _store_words(core: _core.Transaction, block: int, first: int, words: Slots) -> None:
+def _store_words(core: _pm.Transaction, block: int, first: int, words: Slots) -> None:
     if len(words) > 0:
         core.store(block, np.array([first * WORD_BYTES], np.uint64), words.nbytes, memory_of(words))
 

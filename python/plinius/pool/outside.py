@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from plinius import _core
+from plinius import _pm
 from plinius.errors import PoolError
 from plinius.pool.paths import naming
 
@@ -42,8 +42,8 @@ def status(path: str | os.PathLike[str]) -> PoolStatus:
     """
     name = os.fspath(path)
     with naming(name):
-        facts = _core.status(name)
-        medium, durability = _core.medium_of(name)
+        facts = _pm.status(name)
+        medium, durability = _pm.medium_of(name)
     entries = [
         Entry(entry_name, bytes(meta), sum(length for _, length in extents))
         for entry_name, meta, extents in facts["entries"]
@@ -60,20 +60,6 @@ def status(path: str | os.PathLike[str]) -> PoolStatus:
     )
 
 
-def look_at(descriptor: int, name: str) -> _core.Medium:
-    """What lies under the file behind a descriptor: for `Pool.from_descriptor`, once this process can look no more.
-
-    Args:
-        descriptor: Stays open and stays the caller's.
-        name: What error messages call the file.
-
-    Raises:
-        PoolError: The system refused to look.
-    """
-    with naming(name):
-        return _core.Medium.of(descriptor)
-
-
 def medium_at(path: str | os.PathLike[str]) -> tuple[str, str]:
     """What lies under a file, or would lie under one that is not there yet: the medium and its durability, in words.
 
@@ -85,17 +71,17 @@ def medium_at(path: str | os.PathLike[str]) -> tuple[str, str]:
         name = str(Path(name).parent)
     with naming(name):
         if not Path(name).is_dir():
-            return _core.medium_of(name)
+            return _pm.medium_of(name)
         try:
             descriptor = os.open(name, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise PoolError(f"cannot try a file in this folder: {error.strerror}") from None
         try:
-            return _core.medium_of(f"/proc/self/fd/{descriptor}")
+            return _pm.medium_of(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
 
 
 def cpu_write_back() -> str:
     """The best instruction of this CPU to write a cache line back."""
-    return _core.cpu_write_back()
+    return _pm.cpu_write_back()

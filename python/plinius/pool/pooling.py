@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from plinius import _core
+from plinius import _pm
 from plinius.pool import checking
-from plinius.pool.opened import PoolFile
+from plinius.pool.opened import OpenPool
 from plinius.pool.paths import naming
 from plinius.pool.reading import find, read_value
 from plinius.pool.transaction import Transaction
@@ -44,7 +44,7 @@ class PoolStats:
     lists: int
 
 
-class Pool(PoolFile, Mapping[str, Any]):
+class Pool(OpenPool, Mapping[str, Any]):
     """An open pool; this process is its only writer.
 
     It maps names to values: ``pool["w"]`` is a private copy of the last committed state, an array or a list of arrays,
@@ -150,7 +150,7 @@ class Pool(PoolFile, Mapping[str, Any]):
         )
 
 
-def _read(snapshot: _core.Snapshot, name: str) -> Any:
+def _read(snapshot: _pm.Snapshot, name: str) -> Any:
     stored = find(snapshot, entry_name(name))
     if stored is None:
         raise KeyError(name)

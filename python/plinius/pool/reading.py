@@ -8,11 +8,11 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from plinius import _core
+from plinius import _pm
 from plinius.pool.indexing import Selection
 from plinius.pool.values import ArrayType, corrupt, parse_meta
 
-Source: TypeAlias = _core.Snapshot | _core.Transaction
+Source: TypeAlias = _pm.Snapshot | _pm.Transaction
 Array: TypeAlias = npt.NDArray[Any]
 
 WORD_BYTES: Final = 8

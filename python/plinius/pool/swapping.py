@@ -1,11 +1,11 @@
-"""The workload of `plinius bench sps`, on the public API of the core."""
+"""The workload of `plinius bench sps`, on the public API of `crates/pm`."""
 
 from __future__ import annotations
 
 import os
 
-from plinius import _core
-from plinius.pool.opened import DEFAULT_HEAP_BYTES
+from plinius import _pm
+from plinius.limits import DEFAULT_HEAP_BYTES
 from plinius.pool.paths import naming
 
 
@@ -18,7 +18,7 @@ def swaps(
     flush: str,
     seed: int,
 ) -> tuple[int, float]:
-    """Swaps random words of an array in a new pool, through the public API of the core: for `plinius bench sps`.
+    """Swaps random words of an array in a new pool, through the public API of `crates/pm`: for `plinius bench sps`.
 
     Args:
         path: The pool's file, to be created.
@@ -36,8 +36,8 @@ def swaps(
     """
     name = os.fspath(path)
     with naming(name):
-        core = _core.Pool(path=name, heap_bytes=DEFAULT_HEAP_BYTES, flush=flush)
+        core = _pm.Pool(path=name, heap_bytes=DEFAULT_HEAP_BYTES, flush=flush)
         try:
-            return _core.swaps(core, array_bytes, swaps_per_transaction, seconds, seed)
+            return _pm.swaps(core, array_bytes, swaps_per_transaction, seconds, seed)
         finally:
             core.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Final
 
-from plinius import _core
+from plinius import _pm
 from plinius.errors import PoolError
 from plinius.pool.arrays import FreshArray, PersistentArray, fresh, overwrite
 from plinius.pool.changes import Changes
@@ -16,14 +16,14 @@ from plinius.pool.values import LIST_META, entry_name, user_names
 _NOTHING: Final = object()
 
 
-class Transaction(_core.Scope, MutableMapping[str, Any]):
+class Transaction(_pm.Scope, MutableMapping[str, Any]):
     """Changes to a pool that become durable together when the ``with`` block ends; an exception undoes them all.
 
     It maps names to `PersistentArray` and `PersistentList`. One runs at a time, others wait; it belongs to the thread
     that began it, and is not nested.
     """
 
-    def __init__(self, pool: _core.Pool, path: str) -> None:
+    def __init__(self, pool: _pm.Pool, path: str) -> None:
         del pool  # the scope's, as is the path
         self._path = path
         self._shared: Changes | None = None
@@ -106,7 +106,7 @@ class Transaction(_core.Scope, MutableMapping[str, Any]):
 
     def _put(
         self,
-        core: _core.Transaction,
+        core: _pm.Transaction,
         entry: str,
         stored: StoredArray | StoredList | None,
         value: FreshArray | list[FreshArray],
@@ -118,7 +118,7 @@ class Transaction(_core.Scope, MutableMapping[str, Any]):
         else:
             core.set(entry, value.meta, core.create(value.memory))
 
-    def _free(self, core: _core.Transaction, stored: StoredArray | StoredList) -> None:
+    def _free(self, core: _pm.Transaction, stored: StoredArray | StoredList) -> None:
         if isinstance(stored, StoredList):
             free_list(self._changes, core, stored)
         else:

@@ -35,15 +35,14 @@ fn seal_and_commit(stage: &Stage) -> Done {
     stage.report(&pool)?;
     let context = Context { purpose: "tensor", job_id: [2; 16], mirror: "m".into(), generation: 1, step: 1 };
     let name = BufferName { name: "weight".into(), dtype: "uint8".into(), shape: Vec::new() };
-    let sealed = || {
+    let reserved = pool.reserve(&[(CHUNKS * CHUNK_BYTES) as u64])?;
+    let extents = reserved.extents();
+    let seal = || {
         let key = JobKey::generate(Cipher::Aes128Gcm)?;
-        let mut writing = Writing::begin(pool.clone(), &key, context)?;
-        let sealed = writing.seal(&[(name, Tensor(Barrier::new(2)))], 2)?;
-        Ok::<_, plinius_mirror::Error>((writing, sealed))
+        Writing::begin(&key, context)?.seal(pool.region(), &extents, &[(name, Tensor(Barrier::new(2)))], 2)
     };
-    let (writing, sealed) = thread::scope(|scope| scope.spawn(sealed).join()).expect("no panic").map_err(told)?;
-    let extents = sealed.into_iter().filter_map(|buffer| buffer.extent).collect();
-    writing.commit(&Entry { name: "m".into(), meta: Vec::new(), block: 0, extents }).map_err(told)?;
+    thread::scope(|scope| scope.spawn(seal).join()).expect("no panic").map_err(told)?;
+    pool.commit(&Entry { name: "m".into(), meta: Vec::new(), block: 0, extents }, reserved)?;
     stage.report(&pool)
 }
 

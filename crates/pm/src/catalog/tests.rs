@@ -1,8 +1,9 @@
 use super::*;
+use plinius_medium::Region;
+
 use crate::alloc::{Kind, allocate, scan};
 use crate::holes::Holes;
 use crate::recording::Recording;
-use crate::region::Region;
 use crate::romulus::{Log, Mutation, format};
 use crate::superblock::Superblock;
 use crate::twins::{Half, Twin};

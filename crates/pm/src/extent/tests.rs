@@ -31,7 +31,7 @@ fn around_segment(extents: &[Extent], page: u64, pages: u64) -> Result<FreeSpace
 #[test]
 fn an_extent_outside_the_pool_or_out_of_line_is_refused() {
     let layout = layout(2);
-    assert!(extent(0, 2 * EXTENT_ALIGN).check(&layout).is_ok());
+    assert!(checked(extent(0, 2 * EXTENT_ALIGN), &layout).is_ok());
     let wrong = [
         extent(0, 2 * EXTENT_ALIGN + 1),
         extent(2, 1),
@@ -42,7 +42,7 @@ fn an_extent_outside_the_pool_or_out_of_line_is_refused() {
         Extent { offset: u64::MAX - EXTENT_ALIGN + 1, bytes: EXTENT_ALIGN },
     ];
     for extent in wrong {
-        assert!(matches!(extent.check(&layout), Err(Error::Corrupt(_))), "{extent:?}");
+        assert!(matches!(checked(extent, &layout), Err(Error::Corrupt(_))), "{extent:?}");
         assert!(matches!(FreeSpace::around([extent].into_iter(), &layout), Err(Error::Corrupt(_))), "{extent:?}");
     }
 }

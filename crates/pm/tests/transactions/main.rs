@@ -7,7 +7,7 @@ mod growth;
 #[path = "../recording/mod.rs"]
 mod recording;
 mod refusals;
-#[path = "../scratch/mod.rs"]
+#[path = "../../../medium/tests/scratch/mod.rs"]
 mod scratch;
 #[path = "../sparse/mod.rs"]
 mod sparse;

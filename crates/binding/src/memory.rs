@@ -1,9 +1,9 @@
-//! Borrowing the memory of Python objects: the one place outside the pool's mapping with `unsafe`.
+//! Borrowing the memory of Python objects.
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::ptr;
 
-use plinius_mirror::{Source, Target};
+use plinius_medium::{Source, Target};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;

@@ -54,6 +54,14 @@ pub trait Region: Send + Sync + 'static {
     #[track_caller]
     fn thread_fence(&self);
 
+    /// Finds whether anything that was streamed, and fenced, is lost: for who streams and lets another one commit.
+    ///
+    /// # Errors
+    /// The medium failed to write (`Error::Io`), or `check_whole` does not hold.
+    fn settle(&self) -> Result<()> {
+        self.check_whole()
+    }
+
     /// Everything that this thread wrote back or streamed before is durable before anything that is written after.
     ///
     /// # Errors

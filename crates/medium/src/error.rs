@@ -73,16 +73,18 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn io(action: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
+    /// An operation that the system refused.
+    pub fn io(action: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self::Io { action, source: errno.into() }
     }
 
     /// Somebody cut the file while it was open.
-    pub(crate) fn cut(bytes: u64) -> Self {
+    pub fn cut(bytes: u64) -> Self {
         Self::Corrupt(format!("it was truncated to {bytes} bytes while it was open"))
     }
 
-    pub(crate) fn corrupt(what: impl Into<String>) -> Self {
+    /// Bytes that nobody of ours has written.
+    pub fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt(what.into())
     }
 }

@@ -1,11 +1,12 @@
 //! A pool file, mapped at a fixed place in a large reservation of address space, so that growing never moves it.
 
 use std::fs::{File, Metadata};
-use std::os::fd::AsFd;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync, fstatvfs, fsync};
 use rustix::io::{Errno, retry_on_intr};
@@ -16,14 +17,18 @@ use crate::medium::{Durability, Medium, compresses, counts_blocks, durability};
 use crate::persist::{Flush, copy_lines, store_fence, stream_copy, write_back};
 use crate::region::{LINE, Region};
 use crate::sigbus::{Fault, Reservation};
-use crate::superblock::{PAGE, Superblock};
 
+/// The page of every medium here.
+pub const PAGE: u64 = 4096;
 /// Address space reserved for a pool, and so the largest pool: it costs nothing until it is used.
 pub const MAX_POOL_BYTES: u64 = 1 << 40;
 
+/// A file for as long as it is mapped: owned, or borrowed of whoever keeps it open.
+pub type OpenFile = Box<dyn Deref<Target = File> + Send + Sync>;
+
 /// The real region: a file and its mapping.
 pub struct MappedFile {
-    file: Arc<File>,
+    file: OpenFile,
     reservation: Reservation,
     len: AtomicU64,
     map_sync: bool,
@@ -34,6 +39,7 @@ pub struct MappedFile {
     damage: OnceLock<Damage>,
     /// Why bulk bytes could not be written to an ordinary file, by the system's number.
     unwritten: OnceLock<i32>,
+    growing: Mutex<()>,
 }
 
 /// Why an access to the mapping failed.
@@ -55,39 +61,75 @@ impl MappedFile {
     /// Maps the whole file, which may be empty, to be written back with `flush`, or with what its medium needs.
     ///
     /// # Errors
-    /// A commit would not survive what it is required to (`Error::Durability`): the file was not touched then. Or the file
-    /// has holes and its medium no space for them (`Error::Full`), or the system refused something (`Error::Io`).
-    pub fn map(file: Arc<File>, flush: Option<Flush>, require: Option<Durability>) -> Result<Self> {
-        let medium = Medium::detect(file.as_fd(), accepts_map_sync(&file))?;
+    /// A commit would not survive what it is required to (`Error::Durability`), or the system refused something
+    /// (`Error::Io`): the file was not touched.
+    pub fn map(file: OpenFile, flush: Option<Flush>, require: Option<Durability>) -> Result<Self> {
+        let medium = Medium::detect(file.as_fd(), accepts_map_sync(&**file))?;
         Self::map_on(medium, file, flush, require)
     }
 
     /// Maps a file whose medium is known already.
-    pub(crate) fn map_on(
-        medium: Medium,
-        file: Arc<File>,
-        flush: Option<Flush>,
-        require: Option<Durability>,
-    ) -> Result<Self> {
-        let len = file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })?.len();
+    ///
+    /// # Errors
+    /// As those of `map`.
+    pub fn map_on(medium: Medium, file: OpenFile, flush: Option<Flush>, require: Option<Durability>) -> Result<Self> {
+        let len = metadata(&file)?.len();
         if len > MAX_POOL_BYTES {
             return Err(Error::NotAPool("it is larger than any pool can be"));
         }
-        let map_sync = accepts_map_sync(&file);
+        let map_sync = accepts_map_sync(&**file);
         let flush = flush.unwrap_or_else(|| medium.flush());
         let found = durability(medium, flush);
         if let Some(required) = require.filter(|required| found < *required) {
             return Err(Error::Durability { required, found, medium, flush });
         }
         let reservation = Reservation::new(MAX_POOL_BYTES as usize)?;
-        let (len_mapped, damage, unwritten) = (AtomicU64::new(0), OnceLock::new(), OnceLock::new());
-        let shows_holes = counts_blocks(&file)?;
-        let mut mapped =
-            Self { file, reservation, len: len_mapped, map_sync, medium, flush, shows_holes, damage, unwritten };
-        mapped.fill_holes(len)?;
-        mapped.shows_holes &= !has_holes(&mapped.metadata()?);
+        let (len_mapped, damage, unwritten, growing) =
+            (AtomicU64::new(0), OnceLock::new(), OnceLock::new(), Mutex::default());
+        let shows_holes = shows_holes(&file)?;
+        let mapped = Self {
+            file,
+            reservation,
+            len: len_mapped,
+            map_sync,
+            medium,
+            flush,
+            shows_holes,
+            damage,
+            unwritten,
+            growing,
+        };
         mapped.extend_mapping(len / PAGE * PAGE)?;
         Ok(mapped)
+    }
+
+    /// Gives the first `bytes` of the file the space that they lack: a pool that was copied sparsely has none where its
+    /// pages are zero, and a store that finds none later would be lost.
+    ///
+    /// # Errors
+    /// The medium has no space (`Error::Full`), or the system refused something (`Error::Io`).
+    pub fn fill_holes(&mut self, bytes: u64) -> Result<()> {
+        if !has_holes(&self.metadata()?) || compresses(&**self.file)? {
+            return Ok(());
+        }
+        match allocate(&self.file, 0, bytes) {
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {}
+            outcome => outcome?,
+        }
+        self.shows_holes = shows_holes(&self.file)?;
+        Ok(())
+    }
+
+    /// Maps what the file has grown by, where `end` lies behind what is mapped. Somebody else lets it grow.
+    ///
+    /// # Errors
+    /// The system refused (`Error::Io`). Where the file ends before, nothing is mapped.
+    pub fn cover(&self, end: u64) -> Result<()> {
+        if end <= self.len() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.extend_mapping(self.metadata()?.len().min(MAX_POOL_BYTES) / PAGE * PAGE)
     }
 
     /// What lies under the file.
@@ -105,42 +147,12 @@ impl MappedFile {
         durability(self.medium, self.flush)
     }
 
-    /// A pool that was copied sparsely has no space where its pages are zero. It gets that now: a store that finds none
-    /// later would be lost.
-    fn fill_holes(&self, len: u64) -> Result<()> {
-        if !has_holes(&self.metadata()?) || compresses(&self.file)? {
-            return Ok(());
-        }
-        // What is no pool stays as it is.
-        let Some(pool_bytes) = self.pool_bytes(len) else { return Ok(()) };
-        match self.allocate(0, pool_bytes) {
-            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
-            outcome => outcome,
-        }
-    }
-
     fn metadata(&self) -> Result<Metadata> {
-        self.file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })
-    }
-
-    /// How long its superblock says that the pool is.
-    fn pool_bytes(&self, file_bytes: u64) -> Option<u64> {
-        let mut pages = [0; 2 * PAGE as usize];
-        self.file.read_exact_at(&mut pages, 0).ok()?;
-        Superblock::parse(&pages, file_bytes).ok().map(|layout| layout.pool_bytes)
+        metadata(&self.file)
     }
 
     fn allocate(&self, from: u64, bytes: u64) -> Result<()> {
-        // A signal in the middle is no failure; some kernels let it end the call.
-        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), from, bytes)) {
-            Ok(()) => Ok(()),
-            Err(Errno::NOSPC | Errno::FBIG | Errno::DQUOT) => Err(full(bytes, self.free_bytes())),
-            Err(errno) => Err(Error::io("allocating space for the pool")(errno)),
-        }
-    }
-
-    fn free_bytes(&self) -> u64 {
-        fstatvfs(&self.file).map_or(0, |facts| facts.f_bavail.saturating_mul(facts.f_frsize))
+        allocate(&self.file, from, bytes)
     }
 
     fn extend_mapping(&self, to: u64) -> Result<()> {
@@ -152,7 +164,7 @@ impl MappedFile {
         let flags = MapFlags::SHARED_VALIDATE | MapFlags::FIXED | sync;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: `to <= MAX_POOL_BYTES`, so the new pages replace part of our own reservation, which nothing uses yet.
-        unsafe { mmap(self.at(from).cast(), (to - from) as usize, access, flags, &self.file, from) }
+        unsafe { mmap(self.at(from).cast(), (to - from) as usize, access, flags, self.file.as_fd(), from) }
             .map_err(Error::io("mapping the pool"))?;
         self.len.store(to, Ordering::Release);
         Ok(())
@@ -184,7 +196,7 @@ impl MappedFile {
     fn check_written(&self) -> Result<()> {
         let Some(&errno) = self.unwritten.get() else { return Ok(()) };
         if [Errno::NOSPC, Errno::FBIG, Errno::DQUOT].contains(&Errno::from_raw_os_error(errno)) {
-            return Err(full(PAGE, self.free_bytes()));
+            return Err(full(PAGE, free_bytes(&self.file)));
         }
         let action = "writing an extent of the pool";
         Err(Error::Io { action, source: std::io::Error::from_raw_os_error(errno) })
@@ -305,6 +317,11 @@ impl Region for MappedFile {
         store_fence();
     }
 
+    fn settle(&self) -> Result<()> {
+        self.check_written()?;
+        self.check_whole()
+    }
+
     #[inline]
     fn pfence(&self) -> Result<()> {
         // ORDER: all that was written back before, before all that is stored after; `sfence` orders clwb, clflushopt
@@ -312,7 +329,7 @@ impl Region for MappedFile {
         store_fence();
         if self.flush == Flush::Fdatasync {
             self.check_written()?;
-            fdatasync(&self.file).map_err(Error::io("writing the pool to its medium"))?;
+            fdatasync(self.file.as_fd()).map_err(Error::io("writing the pool to its medium"))?;
             self.check_uncut(self.len())?;
         }
         // ORDER: asked last: a store that found no page of the file has left its note by now.
@@ -336,9 +353,37 @@ impl Region for MappedFile {
         self.check_uncut(old)?;
         self.allocate(old, bytes - old)?;
         self.check_uncut(bytes)?;
-        fsync(&self.file).map_err(Error::io("writing the pool's new size to its medium"))?;
+        fsync(self.file.as_fd()).map_err(Error::io("writing the pool's new size to its medium"))?;
         self.extend_mapping(bytes)
     }
+}
+
+impl AsFd for MappedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn metadata(file: &File) -> Result<Metadata> {
+    file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })
+}
+
+fn allocate(file: &File, from: u64, bytes: u64) -> Result<()> {
+    // A signal in the middle is no failure; some kernels let it end the call.
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), from, bytes)) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOSPC | Errno::FBIG | Errno::DQUOT) => Err(full(bytes, free_bytes(file))),
+        Err(errno) => Err(Error::io("allocating space for the pool")(errno)),
+    }
+}
+
+fn free_bytes(file: &File) -> u64 {
+    fstatvfs(file).map_or(0, |facts| facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
+/// Whether a hole that comes later can be seen, as damage.
+fn shows_holes(file: &File) -> Result<bool> {
+    Ok(counts_blocks(file)? && !has_holes(&metadata(file)?))
 }
 
 fn has_holes(facts: &Metadata) -> bool {

@@ -1,15 +1,14 @@
-//! `plinius._core.Transaction`, and the `with` block of one.
+//! `plinius._pm.Transaction`, and the `with` block of one.
 
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ThreadId};
 
-use plinius_mirror::{Source, Target};
+use plinius_binding::{Borrowed, errors};
+use plinius_medium::{Source, Target};
 use plinius_pm::{Result, Transaction as CoreTransaction};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::errors;
-use crate::memory::Borrowed;
 use crate::pool::Pool;
 use crate::runs::{Named, Runs, lock, misuse, named};
 
@@ -19,7 +18,7 @@ use crate::runs::{Named, Runs, lock, misuse, named};
 /// Whoever holds its lock holds no GIL that another thread could wait for: the lock is taken and given back while the GIL
 /// is released. `with` ends it without a moment at which a signal's exception could leave it open, as one between the
 /// first instructions of an `__exit__` in Python would.
-#[pyclass(frozen, module = "plinius._core")]
+#[pyclass(frozen, module = "plinius._pm")]
 pub struct Transaction {
     state: Mutex<State>,
     owner: (u32, ThreadId),
@@ -208,7 +207,7 @@ impl Transaction {
 }
 
 /// The `with` block of one transaction: what `plinius.pool.Transaction` is made of.
-#[pyclass(frozen, subclass, module = "plinius._core")]
+#[pyclass(frozen, subclass, module = "plinius._pm")]
 pub struct Scope {
     pool: Py<Pool>,
     /// What errors call the pool.

@@ -1,18 +1,17 @@
-//! `plinius._core.Snapshot`: one committed state.
+//! `plinius._pm.Snapshot`: one committed state.
 
 use std::sync::Mutex;
 
-use plinius_mirror::Target;
+use plinius_binding::{Borrowed, errors};
+use plinius_medium::Target;
 use plinius_pm::{Result, Snapshot as CoreSnapshot};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::errors;
-use crate::memory::Borrowed;
 use crate::runs::{Named, Runs, lock, misuse, named};
 
 /// One committed state.
-#[pyclass(frozen, module = "plinius._core")]
+#[pyclass(frozen, module = "plinius._pm")]
 pub struct Snapshot(Mutex<Option<CoreSnapshot>>);
 
 impl Snapshot {

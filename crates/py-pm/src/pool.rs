@@ -1,28 +1,32 @@
-//! `plinius._core.Pool` and the reading of a pool's public part.
+//! `plinius._pm.Pool` and the reading of a pool's public part.
 
 use std::fs::File;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use plinius_pm::{Durability, Entry, Error, Flush, KnownMedium, Options, Pool as CorePool, Status};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use plinius_binding::errors;
+use plinius_pm::{Durability, Entry, Error, Flush, Options, Pool as CorePool, Status};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::errors;
+use crate::reservation::Reservation;
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 
-/// An entry of the catalog: name, public bytes, extents as (offset, bytes).
-type EntryTuple = (String, Vec<u8>, Vec<(u64, u64)>);
+/// An extent: offset, bytes.
+pub type ExtentTuple = (u64, u64);
+/// An entry of the catalog: name, public bytes, extents.
+type EntryTuple = (String, Vec<u8>, Vec<ExtentTuple>);
 
 /// How long a thread waits for another one's transaction before it looks at its signals.
 const TURN: Duration = Duration::from_millis(100);
 
 /// An open pool.
-#[pyclass(frozen, module = "plinius._core")]
+#[pyclass(frozen, module = "plinius._pm")]
 pub struct Pool {
     pool: Mutex<Option<Arc<CorePool>>>,
 }
@@ -51,7 +55,7 @@ impl Pool {
     ) -> PyResult<Self> {
         let flush = Flush::parse(flush).map_err(|error| errors::pool(py, error))?;
         let require = require.map(Durability::parse).transpose().map_err(|error| errors::pool(py, error))?;
-        let options = Options { max_bytes, heap_bytes, pool_id: fresh_id(py)?, flush, require };
+        let options = Options { max_bytes, heap_bytes, pool_id: fresh_id()?, flush, require };
         let opened = match (path, fd) {
             (Some(path), None) => py.detach(|| CorePool::open(&path, options)),
             (None, Some(fd)) => {
@@ -60,16 +64,6 @@ impl Pool {
             }
             _ => return Err(PyValueError::new_err("name the pool by its path or by a descriptor")),
         };
-        let pool = opened.map_err(|error| errors::pool(py, error))?;
-        Ok(Self { pool: Mutex::new(Some(pool)) })
-    }
-
-    /// Opens or creates the pool behind a descriptor, which stays the caller's, on a medium that was looked at earlier.
-    #[staticmethod]
-    fn on(py: Python<'_>, medium: &Medium, fd: RawFd, heap_bytes: u64) -> PyResult<Self> {
-        let options = Options { max_bytes: None, heap_bytes, pool_id: fresh_id(py)?, flush: None, require: None };
-        let file = duplicate(fd)?;
-        let opened = py.detach(|| CorePool::from_known_file(file, &medium.0, options));
         let pool = opened.map_err(|error| errors::pool(py, error))?;
         Ok(Self { pool: Mutex::new(Some(pool)) })
     }
@@ -137,6 +131,18 @@ impl Pool {
         }
     }
 
+    /// Takes one free extent for each length, growing the pool where it must.
+    fn reserve(&self, py: Python<'_>, lengths: Vec<u64>) -> PyResult<Reservation> {
+        let pool = self.open(py)?;
+        let reserved = py.detach(|| pool.reserve(&lengths)).map_err(|error| errors::pool(py, error))?;
+        Ok(Reservation::new(pool, reserved))
+    }
+
+    /// The pool's file, for whoever maps it a second time: `plinius._core.Mapping`.
+    fn lend(&self, py: Python<'_>) -> PyResult<Lent> {
+        Ok(Lent(self.open(py)?))
+    }
+
     /// Refuses a thread that runs a transaction, before it waits for another thread that needs one.
     fn check_free(&self, py: Python<'_>) -> PyResult<()> {
         self.open(py)?.check_free().map_err(|error| errors::pool(py, error))
@@ -175,24 +181,22 @@ impl Pool {
     }
 }
 
-/// What lies under a file, for a process that will open it as a pool when it can look no more.
-#[pyclass(frozen, module = "plinius._core")]
-pub struct Medium(KnownMedium);
+/// The file of an open pool, which stays open, and with it the pool, as long as this lives.
+#[pyclass(frozen, module = "plinius._pm")]
+pub struct Lent(Arc<CorePool>);
 
 #[pymethods]
-impl Medium {
-    /// Looks at the file behind a descriptor.
-    #[staticmethod]
-    fn of(py: Python<'_>, fd: RawFd) -> PyResult<Self> {
-        // Not of a copy of the descriptor: closing one would drop the lock of a pool that is open already.
-        KnownMedium::look(borrow(&fd)?).map(Self).map_err(|error| errors::pool(py, error))
+impl Lent {
+    /// Its descriptor. It must not be closed, nor another one of this file: the pool's lock would go with it.
+    fn fileno(&self) -> RawFd {
+        self.0.file().as_raw_fd()
     }
 }
 
-fn fresh_id(py: Python<'_>) -> PyResult<[u8; 16]> {
+fn fresh_id() -> PyResult<[u8; 16]> {
     let mut id = [0; 16];
-    plinius_seal::random(&mut id).map_err(|error| errors::seal(py, error))?;
-    Ok(id)
+    let filled = getrandom(&mut id, GetRandomFlags::empty()).map_err(std::io::Error::from)?;
+    if filled == id.len() { Ok(id) } else { Err(PyOSError::new_err("the system gave too few random bytes")) }
 }
 
 fn tuple(entry: &Entry) -> EntryTuple {

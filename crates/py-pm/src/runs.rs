@@ -3,14 +3,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use plinius_mirror::{Source, Target};
+use plinius_binding::Borrowed;
+use plinius_medium::{Source, Target};
 use plinius_pm::{Entry, Error, Result};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-
-use crate::memory::Borrowed;
 
 /// Bytes are copied through private memory of this size: other threads may write a Python buffer at any moment.
 const STAGING_BYTES: usize = 64 << 10;

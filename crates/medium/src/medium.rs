@@ -106,7 +106,7 @@ pub enum Medium {
 
 impl Medium {
     /// Looks at the file behind a descriptor. `map_sync` says whether the kernel accepts `MAP_SYNC` for it.
-    pub(crate) fn detect(file: impl AsFd, map_sync: bool) -> Result<Self> {
+    pub fn detect(file: impl AsFd, map_sync: bool) -> Result<Self> {
         Ok(Self::judge(&Facts::of(file, map_sync, Path::new(SYSFS))?))
     }
 
@@ -157,7 +157,10 @@ impl KnownMedium {
     }
 
     /// The medium, if it was this file's.
-    pub(crate) fn of(&self, file: impl AsFd) -> Result<Medium> {
+    ///
+    /// # Errors
+    /// It was another file's (`Error::Misuse`).
+    pub fn of(&self, file: impl AsFd) -> Result<Medium> {
         if identity(file)? != self.file {
             return Err(Error::Misuse("this is the medium of another file".into()));
         }

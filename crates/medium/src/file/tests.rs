@@ -1,4 +1,6 @@
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::ftruncate;
 
@@ -9,8 +11,9 @@ use crate::scratch::Scratch;
 
 const BYTES: u64 = 16 * PAGE;
 
-fn open(path: &Path) -> Arc<File> {
-    Arc::new(File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap())
+fn open(path: &Path) -> OpenFile {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    Box::new(Arc::new(file))
 }
 
 fn mapped(path: &Path) -> MappedFile {
@@ -99,14 +102,14 @@ fn any_access_behind_a_cut_is_an_error_of_the_next_check_and_fence() {
         with_each_flush(|region| {
             let scratch = Scratch::new();
             let other = mapped(&scratch.path("other"));
-            ftruncate(&region.file, 8 * PAGE).unwrap();
+            ftruncate(region.as_fd(), 8 * PAGE).unwrap();
             region.check_whole().unwrap();
             access(region);
             assert!(is_cut(region.check_whole(), 8 * PAGE));
             assert!(is_cut(region.pfence(), 8 * PAGE) && is_cut(region.psync(), 8 * PAGE));
             assert!(is_cut(region.grow(2 * BYTES), 8 * PAGE));
             // It stays so, although the file is whole again.
-            ftruncate(&region.file, BYTES).unwrap();
+            ftruncate(region.as_fd(), BYTES).unwrap();
             assert!(is_cut(region.check_whole(), 8 * PAGE) && is_cut(region.pfence(), 8 * PAGE));
             other.psync().unwrap();
         });
@@ -117,7 +120,7 @@ fn any_access_behind_a_cut_is_an_error_of_the_next_check_and_fence() {
 fn a_page_that_cannot_be_written_back_is_an_error_too() {
     let scratch = Scratch::new();
     let region = mapped(&scratch.path("file"));
-    ftruncate(&region.file, 0).unwrap();
+    ftruncate(region.as_fd(), 0).unwrap();
     region.pwb(3 * PAGE, 64);
     assert!(is_cut(region.pfence(), 0));
 }
@@ -141,7 +144,7 @@ fn threads_that_use_what_was_cut_go_on_and_each_fence_fails() {
                 }
             });
         }
-        ftruncate(&region.file, PAGE).unwrap();
+        ftruncate(region.as_fd(), PAGE).unwrap();
     });
     assert!(is_cut(region.psync(), PAGE));
 }
@@ -150,9 +153,9 @@ fn threads_that_use_what_was_cut_go_on_and_each_fence_fails() {
 fn a_file_that_is_larger_again_when_the_cut_is_found_is_an_error_all_the_same() {
     let scratch = Scratch::new();
     let region = mapped(&scratch.path("file"));
-    ftruncate(&region.file, PAGE).unwrap();
+    ftruncate(region.as_fd(), PAGE).unwrap();
     region.store(2 * PAGE, &[1; 8]);
-    ftruncate(&region.file, BYTES).unwrap();
+    ftruncate(region.as_fd(), BYTES).unwrap();
     assert!(is_hollow(region.psync()));
 }
 
@@ -164,8 +167,8 @@ fn a_hole_that_a_cut_has_left_is_found_before_the_file_grows_and_by_the_fences_o
         let region = MappedFile::map(open(&scratch.path("file")), Some(flush), None).unwrap();
         region.grow(BYTES).unwrap();
         region.pfence().unwrap();
-        ftruncate(&region.file, PAGE).unwrap();
-        ftruncate(&region.file, BYTES).unwrap();
+        ftruncate(region.as_fd(), PAGE).unwrap();
+        ftruncate(region.as_fd(), BYTES).unwrap();
         assert_eq!(is_hollow(region.pfence()), by_fence);
         assert!(is_hollow(region.grow(2 * BYTES)));
         assert!(is_hollow(region.check_whole()) && is_hollow(region.pfence()), "it stays so");
@@ -178,7 +181,7 @@ fn a_cut_that_no_access_meets_is_found_by_the_fences_of_an_ordinary_file() {
     let scratch = Scratch::new();
     let region = MappedFile::map(open(&scratch.path("file")), Some(Flush::Fdatasync), None).unwrap();
     region.grow(BYTES).unwrap();
-    ftruncate(&region.file, BYTES - 1).unwrap();
+    ftruncate(region.as_fd(), BYTES - 1).unwrap();
     assert!(is_cut(region.pfence(), BYTES - 1));
 }
 
@@ -207,31 +210,34 @@ fn a_medium_that_is_too_weak_is_refused_before_anything_is_touched() {
 }
 
 #[test]
-fn the_holes_of_a_pool_are_filled_when_it_is_mapped_and_nobody_elses() {
+fn holes_get_the_space_that_they_lack_as_far_as_is_asked() {
     let scratch = Scratch::new();
-    for (name, filled) in [("pool", true), ("text", false)] {
-        let path = scratch.path(name);
-        let region = mapped(&path);
-        Superblock::new([7; 16], PAGE).unwrap().with_length(BYTES).store(&region).unwrap();
-        drop(region);
-        let file = open(&path);
-        let mut pages = [0; 2 * PAGE as usize];
-        file.read_exact_at(&mut pages, 0).unwrap();
-        ftruncate(&file, 0).unwrap();
-        ftruncate(&file, BYTES).unwrap();
-        file.write_all_at(&pages, 0).unwrap();
-        if !filled {
-            file.write_all_at(b"text", 0).unwrap();
-            file.write_all_at(b"text", PAGE).unwrap();
-        }
-        file.write_all_at(b"end", BYTES - 3).unwrap();
-        let region = mapped(&path);
-        let blocks = std::fs::metadata(&path).unwrap().blocks() * 512;
-        assert_eq!(blocks >= BYTES, filled, "{name}: {blocks}");
-        let mut found = [0; 16];
-        region.load(BYTES - 16, &mut found);
-        assert_eq!((region.len(), &found[13..]), (BYTES, &b"end"[..]));
-    }
+    let path = scratch.path("file");
+    let file = open(&path);
+    file.set_len(BYTES).unwrap();
+    file.write_all_at(b"end", BYTES - 3).unwrap();
+    let mut region = mapped(&path);
+    assert!(!region.shows_holes, "it has some that are no damage");
+    region.fill_holes(BYTES).unwrap();
+    assert!(region.shows_holes && std::fs::metadata(&path).unwrap().blocks() * 512 >= BYTES);
+    let mut found = [0; 16];
+    region.load(BYTES - 16, &mut found);
+    assert_eq!((region.len(), &found[13..]), (BYTES, &b"end"[..]));
+}
+
+#[test]
+fn what_somebody_else_let_the_file_grow_by_is_mapped_when_it_is_needed() {
+    let scratch = Scratch::new();
+    let (region, other) = (mapped(&scratch.path("file")), mapped(&scratch.path("file")));
+    region.cover(BYTES).unwrap();
+    region.cover(BYTES + 1).unwrap();
+    assert_eq!(region.len(), BYTES, "there is no more yet");
+    other.grow(2 * BYTES).unwrap();
+    other.store(BYTES, b"grown");
+    region.cover(BYTES + 1).unwrap();
+    let mut found = [0; 5];
+    region.load(BYTES, &mut found);
+    assert_eq!((region.len(), &found), (2 * BYTES, b"grown"));
 }
 
 /// Bulk bytes go to an ordinary file by writes, which fail without a signal.
@@ -240,12 +246,14 @@ fn a_bulk_write_that_failed_is_an_error_of_every_later_fence() {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
     let file = std::fs::File::from(memfd_create("pool", MemfdFlags::ALLOW_SEALING).unwrap());
     file.set_len(BYTES).unwrap();
-    let region = MappedFile::map(Arc::new(file), Some(Flush::Fdatasync), None).unwrap();
+    let region = MappedFile::map(Box::new(Arc::new(file)), Some(Flush::Fdatasync), None).unwrap();
     region.stream(PAGE, &[1; 5000]);
+    region.settle().unwrap();
     region.pfence().unwrap();
     // What is mapped already can be stored to, but nothing can be written.
-    fcntl_add_seals(&region.file, SealFlags::FUTURE_WRITE).unwrap();
+    fcntl_add_seals(region.as_fd(), SealFlags::FUTURE_WRITE).unwrap();
     region.stream(3 * PAGE, &[2; 5000]);
+    assert!(matches!(region.settle(), Err(Error::Io { .. })));
     assert!(matches!(region.pfence(), Err(Error::Io { .. })));
     assert!(matches!(region.psync(), Err(Error::Io { .. })));
 }
@@ -254,7 +262,7 @@ fn a_bulk_write_that_failed_is_an_error_of_every_later_fence() {
 fn a_file_that_was_cut_is_not_lengthened() {
     let scratch = Scratch::new();
     let region = mapped(&scratch.path("a.pool"));
-    ftruncate(&region.file, 8 * PAGE).unwrap();
+    ftruncate(region.as_fd(), 8 * PAGE).unwrap();
     assert!(is_cut(region.grow(2 * BYTES), 8 * PAGE));
     assert_eq!(region.file.metadata().unwrap().len(), 8 * PAGE);
 }
