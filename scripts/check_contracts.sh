@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks who imports whom: the Python contracts of pyproject.toml, and that seal meets neither pm nor py-pm.
+# Checks who imports whom: the Python contracts of pyproject.toml, and that what has a pool open and what knows keys stay apart.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -307,7 +307,7 @@ class AbandonSpace(Message, frozen=True):
 
 
 class PoolDone(Message, frozen=True):
-    """It is done, and durable."""
+    """It is done; a commit is durable."""
 
 
 class PoolFailed(Message, frozen=True):

@@ -37,18 +37,18 @@ pub enum Error {
         /// Who holds it, in words.
         holder: String,
     },
-    /// The bytes of the pool are not what this crate wrote.
+    /// The bytes of the pool are not what we wrote.
     #[error("the pool is damaged: {0}; restore it from a copy")]
     Corrupt(String),
     /// The file is not a pool at all.
     #[error("this is not a pool: {0}; name a pool, or a path where there is no file yet")]
     NotAPool(&'static str),
-    /// The pool has a format version that this crate does not read.
+    /// The pool has a format version that this release does not read.
     #[error("the pool has format version {found}, this program reads version {known}; use a matching release")]
     Version {
         /// The version in the pool.
         found: u32,
-        /// The version that this crate writes.
+        /// The version that this release writes.
         known: u32,
     },
     /// A commit would survive less than the opener requires.

@@ -128,7 +128,6 @@ impl MappedFile {
         if end <= self.len() {
             return Ok(());
         }
-        let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         self.extend_mapping(self.metadata()?.len().min(MAX_POOL_BYTES) / PAGE * PAGE)
     }
 
@@ -156,6 +155,7 @@ impl MappedFile {
     }
 
     fn extend_mapping(&self, to: u64) -> Result<()> {
+        let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let from = self.len();
         if to <= from {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Private memory that bytes of a pool come from and go to.
+//! Private memory that bytes of a pool come from and go to, as the crates above see it.
 
 /// Memory that bytes come from: a tensor's own.
 pub trait Source: Sync {
@@ -42,7 +42,7 @@ impl<S: Source> Source for &S {
 pub trait Target: Sync {
     /// Length in bytes.
     fn len(&self) -> usize;
-    /// Writes verified bytes, starting at `at`; the range is inside.
+    /// Writes bytes, starting at `at`; the range is inside.
     fn copy_in(&self, at: usize, bytes: &[u8]);
     /// Shows `len` bytes, starting at `at`, to be written in their place; the range is inside.
     fn fill<T>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> T;

@@ -111,7 +111,7 @@ pub fn longest(chunks: &[Chunk]) -> usize {
 pub fn are_apart(spans: impl Iterator<Item = (usize, usize)>) -> bool {
     let mut spans: Vec<_> = spans.filter(|(_, len)| *len > 0).collect();
     spans.sort_unstable();
-    spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
+    spans.windows(2).all(|pair| pair[0].0.saturating_add(pair[0].1) <= pair[1].0)
 }
 
 /// Starting a thread costs more than sealing less than this.

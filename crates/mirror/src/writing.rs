@@ -7,7 +7,7 @@ use plinius_medium::{Error as MediumError, Extent, Region, Source};
 use plinius_seal::{BulkKey, Fingerprints, JobKey, NONCE_BYTES, Nonce, SALT_BYTES, Salt, TAG_BYTES, Tag, random};
 
 use crate::chunk::{
-    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, chunks, in_parallel, longest, useful_threads,
+    BufferName, CHUNK_BYTES, Chunk, Context, SealedBuffer, are_apart, chunks, in_parallel, longest, useful_threads,
 };
 use crate::error::{Error, Result};
 use crate::watching::{Watch, Watcher};
@@ -43,7 +43,7 @@ impl Writing {
     /// Seals buffers into extents, one for each that is not empty.
     ///
     /// # Errors
-    /// The extents are not as long as the buffers, or not inside the pool; or the medium failed.
+    /// The extents are not as long as the buffers, or not apart, or not inside the pool; or the medium failed.
     pub fn seal<R: Region, N: Borrow<BufferName> + Sync, S: Source>(
         &self,
         region: &R,
@@ -173,11 +173,11 @@ impl<'a, R: Region> Places<'a, R> {
                 extent.bytes == len && extent.offset.checked_add(len).is_some_and(|end| end <= region.len())
             }
         };
-        if given.next().is_none() && lengths.zip(&of_buffers).all(fits) {
+        let apart = are_apart(extents.iter().map(|extent| (extent.offset as usize, extent.bytes as usize)));
+        if given.next().is_none() && lengths.zip(&of_buffers).all(fits) && apart {
             return Ok(Self { region, of_buffers });
         }
-        let what =
-            "the extents are not those of the buffers, or not inside the pool; is another program at work in it?";
+        let what = "the extents are not those of the buffers, or not apart, or not inside the pool";
         Err(MediumError::Misuse(what.into()).into())
     }
 

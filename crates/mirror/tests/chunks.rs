@@ -216,6 +216,7 @@ fn nothing_is_sealed_into_extents_that_are_not_the_buffers_own() {
         vec![one, other, other],
         vec![other, one],
         vec![one, Extent { bytes: 201, ..other }],
+        vec![one, Extent { offset: one.offset + 99, ..other }],
         vec![one, Extent { offset: before - 100, ..other }],
         vec![one, Extent { offset: u64::MAX - 100, ..other }],
     ] {
@@ -223,6 +224,22 @@ fn nothing_is_sealed_into_extents_that_are_not_the_buffers_own() {
         assert!(matches!(refused, Err(Error::Pool(_))), "{wrong:?}");
     }
     writing.seal(region, &[one, other], &buffers, 2).unwrap();
+}
+
+/// What was lost on its way must not be committed: whoever commits need not have seen it.
+#[test]
+fn what_is_stored_into_a_file_that_was_cut_is_not_sealed() {
+    for flush in [Flush::best_instruction(), Flush::Fdatasync] {
+        let fixture = Fixture::with(&format!("cut-{}", flush.name()), Some(flush));
+        let reserved = fixture.reserve(&[4 * CHUNK_BYTES]);
+        let extents = reserved.extents();
+        let file = std::fs::File::from(fixture.pool.file().try_clone_to_owned().unwrap());
+        file.set_len(extents[0].offset + CHUNK_BYTES as u64).unwrap();
+        let buffers = [(name(4 * CHUNK_BYTES), Bytes::of(pattern(4 * CHUNK_BYTES)))];
+        let writing = Writing::begin(&fixture.key, context()).unwrap();
+        let sealed = writing.seal(fixture.pool.region(), &extents, &buffers, 2);
+        assert!(matches!(sealed, Err(Error::Pool(_))), "{flush:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One process writes a pool.
+//! One process has a pool: it says what lies where, and commits.
 //!
 //! A POSIX record lock is the one kind that belongs to the process: a forked DataLoader worker does not keep it alive,
 //! a killed process loses it at once, and a second opener can ask who holds it. Its known trap is that closing *any*

@@ -204,7 +204,7 @@ impl<R: Region> Pool<R> {
         self.reading().1.index.get(name).map(|located| located.entry.clone())
     }
 
-    /// Through which bulk bytes are written and read.
+    /// For whoever stores bulk bytes and reads them without the pool.
     pub fn region(&self) -> &R {
         &self.region
     }

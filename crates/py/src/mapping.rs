@@ -78,11 +78,6 @@ impl Mapping {
     }
 
     #[getter]
-    fn closed(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
-    }
-
-    #[getter]
     fn durability(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.open(py)?.durability().to_string())
     }

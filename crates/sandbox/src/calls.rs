@@ -15,7 +15,7 @@ const SELF: u64 = 0;
 
 /// Whatever their arguments are.
 const FREE: &[c_long] = &[
-    // What is open already: the channel, the pool, the data. Nothing here takes a name.
+    // What is open already: the channels, the pool, the data. Nothing here takes a name.
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_pread64,
@@ -111,7 +111,7 @@ pub fn allowed() -> Result<BpfProgram, Error> {
     // Nothing is mapped executable: no library is loaded any more.
     rules.push((libc::SYS_mmap, vec![rule([(2, Dword, MaskedEq(libc::PROT_EXEC as u64), 0)])?]));
     rules.push((libc::SYS_fcntl, one_of(1, FCNTL.map(|command| command as u64))?));
-    // Whether a page found no space is found out by giving it some; a hole is not punched.
+    // Whether a page found no space is found out by giving it some.
     rules.push((libc::SYS_fallocate, one_of(1, [0])?));
     rules.push((libc::SYS_ioctl, one_of(1, [libc::FIONBIO])?));
     rules.push((libc::SYS_arch_prctl, one_of(0, ARCH_REGISTERS)?));

@@ -35,6 +35,8 @@ SIDES: Final = {
     "pool": (Side.USER, "a pool in its user's process; no enclave has one open"),
     "pool/__init__.py": (Side.TRUSTED, "loaded in the trusted process"),
     "pool/bulk.py": (Side.TRUSTED, "what a mirror needs of a pool"),
+    "pool/opened.py": (Side.UNTRUSTED, "has a pool open, for whoever carries ciphertext too"),
+    "pool/outside.py": (Side.UNTRUSTED, "says what anybody may know of a pool"),
     "pool/paths.py": (Side.TRUSTED, "loaded in the trusted process"),
     "seal.py": (Side.TRUSTED, "keys"),
     "mirror": (Side.TRUSTED, "seals and opens"),

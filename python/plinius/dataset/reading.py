@@ -120,7 +120,8 @@ class SealedDataset:
 
     def _find(self, pool: PoolFile, key: Key, name: str) -> _core.RecordReader | None:
         """The reader of the data set, where an earlier process has loaded it into the pool."""
-        entry = pool.find(f"data/{self.id}")
+        with naming(pool.path):
+            entry = pool.find(f"data/{self.id}")
         if entry is None:
             return None
         meta, extents = entry

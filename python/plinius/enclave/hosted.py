@@ -8,6 +8,7 @@ This module imports the core itself, for the mapping, as `sandbox` does.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeAlias, TypeVar
@@ -37,15 +38,13 @@ Host: TypeAlias = Callable[[ToPool], FromPool]
 
 
 def host_at(channel: Channel) -> Host:
-    """The host at the other end of a channel, which is for the pool alone.
-
-    Raises (when it is asked):
-        EnclaveError: It is gone, or sent what is no answer.
-    """
+    """The host at the other end of a channel, which is for the pool alone."""
+    turn = threading.Lock()
 
     def ask(request: ToPool) -> FromPool:
-        channel.send(request)
-        answer = channel.receive(FromPool)
+        with turn:
+            channel.send(request)
+            answer = channel.receive(FromPool)
         if not isinstance(answer, FromPool):
             raise EnclaveError("the host is gone")
         return answer
@@ -54,7 +53,7 @@ def host_at(channel: Channel) -> Host:
 
 
 class HostedPool(PoolFile):
-    """A pool that somebody else has open, for one thread of this process.
+    """A pool that somebody else has open, and closes when this process is gone.
 
     Args:
         host: Who has it.
@@ -114,7 +113,7 @@ class HostedSpace:
 
     def more(self, lengths: Sequence[int], /) -> list[Extent]:
         """Takes further ones, one for each length; that they are inside the pool, the core makes sure."""
-        extents = self._pool.ask(TakeSpace(list(lengths)), Space).extents
+        extents = self._pool.ask(TakeSpace(list(lengths)), Space).extents if lengths else []
         if [length for _, length in extents] != list(lengths):
             raise EnclaveError("the host gave other space than it was asked for")
         return extents

@@ -1,4 +1,4 @@
-"""The enclave process: it is started by the host with two channels and three descriptors, and nothing else."""
+"""The enclave process: the host starts it with two channels and the descriptors that it needs, and nothing else."""
 
 from __future__ import annotations
 

@@ -56,8 +56,9 @@ class Keeper:
         """Does what the enclave asks for; an error is its answer."""
         try:
             return self._answer(request)
-        except (PliniusError, OverflowError, RuntimeError) as error:
-            return PoolFailed(type(error).__name__, str(error))
+        except (PliniusError, OSError, OverflowError, RuntimeError) as error:
+            kind = type(error).__name__ if isinstance(error, PliniusError) else "PoolError"
+            return PoolFailed(kind, str(error))
 
     def close(self) -> None:
         """Takes back what was not committed, and closes the pool. The enclave must be gone: it could still store."""

@@ -93,7 +93,7 @@ class Supervisor:
         """Runs one enclave to its end; it is surely gone when this returns."""
         owner, enclave = self._start_owner(), start_enclave(self._files, *self._options)
         self._provisioned = isinstance(command, TrainManifest) and bool(command.sealed_key)  # then it asks nobody
-        with closing(Keeper(self._files.pool)) as self._keeper:  # not before the enclave is gone
+        with closing(Keeper(self._files.pool)) as self._keeper:  # closed when the enclave is gone
             try:
                 with suppress(EnclaveError):  # it died already: its exit status says so
                     enclave.channel.send(command)

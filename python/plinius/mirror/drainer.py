@@ -23,7 +23,7 @@ class Drainer:
 
         with drainer.still() as pinned:
             extents = [*its_own, *(pinned.extents if pinned else ())]  # each once
-            writing.commit(name, meta, extents)
+            reserved.commit(name, meta, extents)
         drainer.offer()
 
     A process that ends without `close` still finishes what was offered.

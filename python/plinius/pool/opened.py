@@ -56,7 +56,7 @@ class OpenPool(PoolFile):
     def _hold(self, core: _pm.Pool, flush: _Flush) -> None:
         self.core, self._flush = core, flush
         self._mapping: Mapping | None = None
-        self._mapping_lock = threading.Lock()
+        self._mapping_lock = threading.RLock()  # a signal handler may save, or close, in the midst of it
 
     @property
     def mapping(self) -> Mapping:
