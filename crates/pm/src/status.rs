@@ -179,8 +179,10 @@ fn unchanged(same: bool) -> Result<()> {
     if same { Ok(()) } else { Err(Error::corrupt(CHANGED)) }
 }
 
+/// A reading beside a store may mix two words, where the system copies byte by byte: that is no damage.
 fn read_state(file: &File) -> Result<State> {
-    State::parse(read_word(file, STATE_OFFSET)?)
+    let found = read_word(file, STATE_OFFSET)?;
+    State::parse(found).or_else(|damage| unchanged(read_word(file, STATE_OFFSET)? == found).and(Err(damage)))
 }
 
 fn read_word(file: &File, at: u64) -> Result<u64> {
