@@ -265,7 +265,7 @@ _Length = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 _Extents = list[tuple[_Offset, _Length]]
 
 
-class OpenPool(Message, frozen=True):
+class PoolRequest(Message, frozen=True):
     """Open the pool, or make one of an empty file."""
 
 
@@ -326,7 +326,7 @@ FromEnclave: TypeAlias = (
 FromOwner: TypeAlias = Challenge | KeyRelease | LineLost | Sealed | Refusal
 ToBroker: TypeAlias = ManifestRequest | ToOwner
 FromBroker: TypeAlias = Manifest | FromOwner
-ToPool: TypeAlias = OpenPool | FindEntry | TakeSpace | CommitEntry | AbandonSpace
+ToPool: TypeAlias = PoolRequest | FindEntry | TakeSpace | CommitEntry | AbandonSpace
 FromPool: TypeAlias = PoolDone | Entry | Space | PoolFailed
 
 _M = TypeVar("_M")

@@ -147,9 +147,10 @@ def test_records_swapped_in_the_pool_and_extents_of_another_length(sealed: Path,
 def test_an_entry_in_the_pool_with_another_header(sealed: Path, key: Key) -> None:
     content = sealed.read_bytes()
     with Pool(sealed.with_name("job.pool")) as pool:
-        reserved = pool.core.reserve([COUNT * RECORD])
+        reserved = pool.reserve()
+        extents = reserved.more([COUNT * RECORD])
         reserved.write(0, 0, content[HEADER_BYTES:])
         name = f"data/{Header.parse(content[:HEADER_BYTES], 'data').id.hex()}"
-        reserved.commit(name, content[: HEADER_BYTES - 1] + b"x", reserved.extents)
+        reserved.commit(name, content[: HEADER_BYTES - 1] + b"x", extents)
         with pytest.raises(IntegrityError, match="has another header"):
             SealedDataset(pool, key, sealed)

@@ -34,9 +34,9 @@ from plinius.wire import (
     FindEntry,
     FromPool,
     Message,
-    OpenPool,
     PoolDone,
     PoolFailed,
+    PoolRequest,
     Space,
     TakeSpace,
     ToPool,
@@ -510,11 +510,11 @@ def test_an_entry_that_is_longer_than_a_message_does_not_leave_the_enclave_waiti
 ANSWERS: list[FromPool] = [PoolDone(), Entry(None, []), Entry(b"", []), Space([]), Space([(PAGE, 1)])]
 
 
-@pytest.mark.parametrize("question", [OpenPool, FindEntry, TakeSpace, CommitEntry])
+@pytest.mark.parametrize("question", [PoolRequest, FindEntry, TakeSpace, CommitEntry])
 def test_the_answer_to_another_question(
     host: Host, enclave: Enclave, descriptor: int, key: Key, question: type[Message]
 ) -> None:
-    fitting = {OpenPool: PoolDone, FindEntry: Entry, TakeSpace: Space, CommitEntry: PoolDone}[question]
+    fitting = {PoolRequest: PoolDone, FindEntry: Entry, TakeSpace: Space, CommitEntry: PoolDone}[question]
     for number, other in enumerate(ANSWERS):
         if isinstance(other, fitting):
             continue
@@ -526,7 +526,7 @@ def test_the_answer_to_another_question(
 @pytest.mark.parametrize(
     "name", ["KeyboardInterrupt", "SystemExit", "named", "annotations", "", "Exception", "PliniusErr"]
 )
-@pytest.mark.parametrize("question", [OpenPool, FindEntry, TakeSpace, CommitEntry])
+@pytest.mark.parametrize("question", [PoolRequest, FindEntry, TakeSpace, CommitEntry])
 def test_an_error_of_an_unknown_class_is_the_hosts(
     host: Host, descriptor: int, key: Key, question: type[Message], name: str
 ) -> None:
@@ -574,7 +574,7 @@ NO_ANSWERS = {
     "a fraction": framed({"type": "Space", "extents": [(4096.0, 1)]}),
     "three numbers": framed({"type": "Space", "extents": [(1, 1, 1)]}),
     "no list": framed({"type": "Space", "extents": 7}),
-    "a question": framed({"type": "OpenPool"}),
+    "a question": framed({"type": "PoolRequest"}),
     "another channel's": framed({"type": "Stop"}),
     "one field more": framed({"type": "PoolDone", "more": 1}),
 }
@@ -605,7 +605,7 @@ def speaking(keeper: Keeper, said: bytes, question: type[Message]) -> Iterator[s
     ours.close()
 
 
-@pytest.mark.parametrize("question", [OpenPool, FindEntry, TakeSpace, CommitEntry])
+@pytest.mark.parametrize("question", [PoolRequest, FindEntry, TakeSpace, CommitEntry])
 @pytest.mark.parametrize("said", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 def test_what_is_no_answer_is_an_error_of_the_host(
     host: Host, descriptor: int, key: Key, said: bytes, question: type[Message]
@@ -618,7 +618,7 @@ def test_what_is_no_answer_is_an_error_of_the_host(
 
 def test_a_frame_that_is_too_long_is_refused_before_it_is_read(host: Host, descriptor: int, key: Key) -> None:
     with (
-        speaking(host.keeper, struct.pack("<I", MAX_POOL_FRAME_BYTES + 1), OpenPool) as end,
+        speaking(host.keeper, struct.pack("<I", MAX_POOL_FRAME_BYTES + 1), PoolRequest) as end,
         pytest.raises(EnclaveError, match=f"^refused a message of {MAX_POOL_FRAME_BYTES + 1} bytes"),
     ):
         Enclave(host_at(Channel(end, MAX_POOL_FRAME_BYTES)), descriptor, key)

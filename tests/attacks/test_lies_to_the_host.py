@@ -26,6 +26,7 @@ from plinius.wire import (
     Notice,
     PoolDone,
     PoolFailed,
+    PoolRequest,
     Stop,
     TakeSpace,
 )
@@ -103,7 +104,8 @@ def test_an_enclave_may_ask_about_the_pool_and_nothing_else_there(with_enclave: 
 
 @on_the_pools_channel
 def test_what_cannot_be_done_with_the_pool_is_an_answer(with_enclave: Callable[[Script], str]) -> None:
-    requests = [TakeSpace([1 << 62]), TakeSpace([1 << 50]), CommitEntry("", b"", []), CommitEntry("x", b"", [(0, 1)])]
+    early, late = TakeSpace([1]), [TakeSpace([1 << 62]), TakeSpace([1 << 50])]
+    requests = [early, PoolRequest(), *late, CommitEntry("", b"", []), CommitEntry("x", b"", [(0, 1)])]
     answers: list[object] = []
 
     def ask(channel: Channel, _: socket.socket) -> None:
@@ -113,6 +115,7 @@ def test_what_cannot_be_done_with_the_pool_is_an_answer(with_enclave: Callable[[
 
     assert with_enclave(ask).startswith("the enclave died")
     assert [answer.error for answer in answers if isinstance(answer, PoolFailed)] == [
+        "PoolError",
         "PoolFull",
         "PoolFull",
         "PoolError",

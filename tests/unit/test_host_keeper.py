@@ -27,9 +27,9 @@ from plinius.wire import (
     Entry,
     FindEntry,
     FromPool,
-    OpenPool,
     PoolDone,
     PoolFailed,
+    PoolRequest,
     Space,
     TakeSpace,
     ToPool,
@@ -133,7 +133,7 @@ def test_a_file_becomes_a_pool_when_that_is_asked_for_and_not_before(path: Path,
     keeper = Keeper(descriptor)
     keeper.close()
     assert path.stat().st_size == 0
-    assert keeper.answer(OpenPool()) == PoolDone()
+    assert keeper.answer(PoolRequest()) == PoolDone()
     assert path.stat().st_size > 0
     keeper.close()
     with Pool(path) as pool:
@@ -226,7 +226,7 @@ def test_what_a_dead_enclave_had_taken_is_not_the_next_ones(keeper: Keeper, pool
     """A commit owns all that was taken since the last one: what is left over would make it fail."""
     pool.reserve().more([1000])
     keeper.close()
-    assert keeper.answer(OpenPool()) == PoolDone()
+    assert keeper.answer(PoolRequest()) == PoolDone()
     stored(pool, "one", b"content")
     assert pool.find("one") is not None
 
@@ -291,10 +291,10 @@ def test_a_pool_that_is_open_elsewhere(path: Path, descriptor: int) -> None:
 def test_a_busy_pool_is_asked_for_again(path: Path, descriptor: int) -> None:
     keeper = Keeper(descriptor)
     with Pool(path):
-        answer = keeper.answer(OpenPool())
+        answer = keeper.answer(PoolRequest())
         assert isinstance(answer, PoolFailed)
         assert answer.error == "PoolBusy"
-    assert keeper.answer(OpenPool()) == PoolDone()
+    assert keeper.answer(PoolRequest()) == PoolDone()
     keeper.close()
 
 
@@ -331,7 +331,7 @@ _LENGTH = st.sampled_from([0, 1, PAGE, PAGE + 1, 1 << 40, 1 << 62, (1 << 63) - 1
 _NAME = st.text(max_size=3) | st.just("x" * 70_000)
 _EXTENTS = st.lists(st.tuples(_LENGTH, _LENGTH), max_size=3)
 _REQUESTS = st.one_of(
-    st.builds(OpenPool),
+    st.builds(PoolRequest),
     st.builds(FindEntry, _NAME),
     st.builds(TakeSpace, st.lists(_LENGTH, max_size=3)),
     st.builds(CommitEntry, _NAME, st.binary(max_size=3), _EXTENTS),
@@ -360,7 +360,7 @@ def test_whatever_is_asked_has_an_answer(tmp_path: Path, requests: list[ToPool],
         path.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("body", [OpenPool(), Entry(None, []), Space([])])
+@pytest.mark.parametrize("body", [PoolRequest(), Entry(None, []), Space([])])
 def test_only_questions_about_a_pool_are_asked(body: FromPool | ToPool) -> None:
     encoded = msgspec.msgpack.encode(body)
     if isinstance(body, ToPool):

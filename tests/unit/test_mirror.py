@@ -354,7 +354,7 @@ def committing(monkeypatch: pytest.MonkeyPatch, pool: Pool, commit: Callable[...
 
     class Reserved:
         def __init__(self) -> None:
-            self._reserved = pool.core.reserve([])
+            self._reserved = pool.core.reserve()
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._reserved, name)

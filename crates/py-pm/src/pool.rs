@@ -1,12 +1,12 @@
 //! `plinius._pm.Pool` and the reading of a pool's public part.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use plinius_binding::errors;
+use plinius_binding::{ExtentTuple, borrow, errors, tuples};
 use plinius_pm::{Durability, Entry, Error, Flush, Options, Pool as CorePool, Status};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -17,8 +17,6 @@ use crate::reservation::Reservation;
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 
-/// An extent: offset, bytes.
-pub type ExtentTuple = (u64, u64);
 /// An entry of the catalog: name, public bytes, extents.
 type EntryTuple = (String, Vec<u8>, Vec<ExtentTuple>);
 
@@ -131,11 +129,11 @@ impl Pool {
         }
     }
 
-    /// Takes one free extent for each length, growing the pool where it must.
-    fn reserve(&self, py: Python<'_>, lengths: Vec<u64>) -> PyResult<Reservation> {
+    /// Begins to take free extents.
+    fn reserve(&self, py: Python<'_>) -> PyResult<Reservation> {
         let pool = self.open(py)?;
-        let reserved = py.detach(|| pool.reserve(&lengths)).map_err(|error| errors::pool(py, error))?;
-        Ok(Reservation::new(pool, reserved))
+        let nothing = py.detach(|| pool.reserve(&[])).map_err(|error| errors::pool(py, error))?;
+        Ok(Reservation::new(pool, nothing))
     }
 
     /// The pool's file, for whoever maps it a second time: `plinius._core.Mapping`.
@@ -200,20 +198,11 @@ fn fresh_id() -> PyResult<[u8; 16]> {
 }
 
 fn tuple(entry: &Entry) -> EntryTuple {
-    let extents = entry.extents.iter().map(|extent| (extent.offset, extent.bytes)).collect();
-    (entry.name.clone(), entry.meta.clone(), extents)
+    (entry.name.clone(), entry.meta.clone(), tuples(&entry.extents))
 }
 
 fn duplicate(fd: RawFd) -> PyResult<File> {
     Ok(File::from(borrow(&fd)?.try_clone_to_owned()?))
-}
-
-fn borrow(fd: &RawFd) -> PyResult<BorrowedFd<'_>> {
-    if *fd < 0 {
-        return Err(PyValueError::new_err("a descriptor is not negative"));
-    }
-    // SAFETY: the caller keeps the descriptor open during this call; a closed one gives an error, not undefined memory.
-    Ok(unsafe { BorrowedFd::borrow_raw(*fd) })
 }
 
 /// The public part of the pool at a path, read without its lock.

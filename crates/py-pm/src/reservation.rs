@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use plinius_binding::{Borrowed, errors};
-use plinius_medium::{Extent, Target};
+use plinius_binding::{Borrowed, ExtentTuple, errors, extent as extent_of, extents as extents_of, tuples};
+use plinius_medium::Target;
 use plinius_pm::{Entry, Pool as CorePool, Reserved};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::pool::{ExtentTuple, Pool};
+use crate::pool::Pool;
 
 /// Free extents that were taken, to be written and then named by an entry, or given back.
 #[pyclass(module = "plinius._pm")]
@@ -32,18 +32,12 @@ impl Reservation {
 
 #[pymethods]
 impl Reservation {
-    /// Offset and length of each, in the order of the lengths that were asked for.
-    #[getter]
-    fn extents(&self) -> PyResult<Vec<ExtentTuple>> {
-        Ok(self.taken()?.reserved.extents().iter().map(|extent| (extent.offset, extent.bytes)).collect())
-    }
-
-    /// Takes further ones, and returns these.
+    /// Takes further ones, one for each length, growing the pool where it must, and returns these.
     #[pyo3(signature = (lengths, /))]
     fn more(&mut self, py: Python<'_>, lengths: Vec<u64>) -> PyResult<Vec<ExtentTuple>> {
         let pool = &self.taken()?.pool;
         let further = py.detach(|| pool.reserve(&lengths)).map_err(|error| errors::pool(py, error))?;
-        let extents = further.extents().iter().map(|extent| (extent.offset, extent.bytes)).collect();
+        let extents = tuples(&further.extents());
         self.0 = self.0.take().map(|Taken { pool, reserved }| Taken { pool, reserved: reserved.join(further) });
         Ok(extents)
     }
@@ -66,8 +60,7 @@ impl Reservation {
     #[pyo3(signature = (name, meta, extents, /))]
     fn commit(&mut self, py: Python<'_>, name: String, meta: Vec<u8>, extents: Vec<ExtentTuple>) -> PyResult<()> {
         let Taken { pool, reserved } = self.0.take().ok_or_else(ended)?;
-        let extents = extents.into_iter().map(|(offset, bytes)| Extent { offset, bytes }).collect();
-        let entry = Entry { name, meta, block: 0, extents };
+        let entry = Entry { name, meta, block: 0, extents: extents_of(extents) };
         py.detach(|| pool.commit(&entry, reserved)).map_err(|error| errors::pool(py, error))
     }
 }
@@ -87,7 +80,7 @@ pub fn read_extent(
 ) -> PyResult<()> {
     let pool = pool.open(py)?;
     let target = Borrowed::write(memory)?;
-    let extent = Extent { offset: extent.0, bytes: extent.1 };
+    let extent = extent_of(extent);
     let read = || {
         let mut bytes = vec![0; Target::len(&target)];
         pool.read(extent, at, &mut bytes)?;

@@ -1,11 +1,12 @@
 //! What `plinius bench mirror` measures.
 
+use plinius_binding::{ExtentTuple, extents};
 use plinius_mirror::bound;
 use pyo3::prelude::*;
 
 use crate::errors;
 use crate::key::Key;
-use crate::mapping::{ExtentTuple, Mapping, extents};
+use crate::mapping::Mapping;
 
 /// Seconds to seal buffers of these lengths in cache.
 #[pyfunction]

@@ -3,16 +3,13 @@
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
+use std::os::fd::{FromRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plinius_binding::{Borrowed, errors};
+use plinius_binding::{Borrowed, ExtentTuple, borrow, errors, extent};
 use plinius_medium::{Claim, Error, Extent, Flush, KnownMedium, MappedFile, Region};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-
-/// An extent: offset, bytes.
-pub type ExtentTuple = (u64, u64);
 
 /// A pool's file, mapped: sealed bytes are stored there and read. Where they lie, the pool says.
 #[pyclass(frozen, module = "plinius._core")]
@@ -88,8 +85,8 @@ impl Mapping {
     }
 
     /// Stores bytes into an extent, starting `at` bytes into it; they are lost unless an entry names it afterwards.
-    fn write(&self, py: Python<'_>, extent: ExtentTuple, at: u64, memory: &Bound<'_, PyAny>) -> PyResult<()> {
-        let extent = Extent { offset: extent.0, bytes: extent.1 };
+    fn write(&self, py: Python<'_>, into: ExtentTuple, at: u64, memory: &Bound<'_, PyAny>) -> PyResult<()> {
+        let extent = extent(into);
         let mapped = self.covering(py, [&extent])?;
         let bytes = Borrowed::read(memory)?.to_vec();
         let write = || {
@@ -142,17 +139,4 @@ impl Deref for Kept {
     fn deref(&self) -> &File {
         &self.file
     }
-}
-
-/// Extents as the crates know them.
-pub fn extents(tuples: Vec<ExtentTuple>) -> Vec<Extent> {
-    tuples.into_iter().map(|(offset, bytes)| Extent { offset, bytes }).collect()
-}
-
-fn borrow(fd: &RawFd) -> PyResult<BorrowedFd<'_>> {
-    if *fd < 0 {
-        return Err(PyValueError::new_err("a descriptor is not negative"));
-    }
-    // SAFETY: the caller keeps the descriptor open during this call; a closed one gives an error, not undefined memory.
-    Ok(unsafe { BorrowedFd::borrow_raw(*fd) })
 }

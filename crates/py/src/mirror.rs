@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plinius_binding::Borrowed;
+use plinius_binding::{Borrowed, ExtentTuple, extent, extents};
 use plinius_medium::{Error, Extent, MappedFile};
 use plinius_mirror::{
     BufferName, Context, Reading as CoreReading, SealedBuffer, Watch, Writing as CoreWriting, are_apart, fingerprints,
@@ -14,7 +14,7 @@ use pyo3::types::{PyByteArray, PyBytes};
 
 use crate::errors;
 use crate::key::{Key, parse_salt};
-use crate::mapping::{ExtentTuple, Mapping, cover, extents};
+use crate::mapping::{Mapping, cover};
 
 /// A sealed buffer: offset and length of its extent (zeros for an empty buffer), nonces, tags.
 type SealedTuple<'py> = (u64, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
@@ -110,7 +110,7 @@ impl Writing {
         into: ExtentTuple,
     ) -> PyResult<SealedTuple<'py>> {
         let manifest = Borrowed::read(manifest.as_any())?;
-        let extent = Extent { offset: into.0, bytes: into.1 };
+        let extent = extent(into);
         let (writing, mapped) = self.current()?;
         cover(py, mapped, [&extent])?;
         let sealed = py.detach(|| writing.seal_manifest(mapped, extent, manifest));

@@ -1,6 +1,6 @@
 //! `plinius._core`'s part of sealed data sets: sealing records, and opening them in batches.
 
-use plinius_binding::Borrowed;
+use plinius_binding::{Borrowed, ExtentTuple, extent};
 use plinius_medium::Extent;
 use plinius_mirror::{
     Error as MirrorError, RecordReader as CoreReader, RecordShape, seal_records as core_seal_records,
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::errors;
 use crate::key::{Key, parse_salt};
-use crate::mapping::{ExtentTuple, Mapping};
+use crate::mapping::Mapping;
 
 /// Seals consecutive records, the first of which has index `first`.
 #[pyfunction]
@@ -50,11 +50,11 @@ impl RecordReader {
         derived: (Vec<u8>, Vec<u8>),
         header: Vec<u8>,
         records: (u64, usize, usize),
-        extent: ExtentTuple,
+        records_at: ExtentTuple,
     ) -> PyResult<Self> {
         let (count, image_bytes, label_bytes) = records;
         let shape = RecordShape { header, image_bytes, label_bytes };
-        let extent = Extent { offset: extent.0, bytes: extent.1 };
+        let extent = extent(records_at);
         let bulk = key.0.derive(&parse_salt(&derived.0)?).and_then(|bulk| bulk.expect_commitment(&derived.1));
         let bulk = bulk.map_err(|error| errors::seal(py, error))?;
         let reader = CoreReader::new(bulk, shape, extent, count).map_err(|error| errors::mirror(py, error))?;

@@ -30,19 +30,19 @@ class Work:
     Attributes:
         channel: To the host.
         platform: What the enclave proves itself with, and its machine's TPM.
-        open_pool: Has the host open the pool, given what messages call it.
+        open_pool: Has the host open the pool.
         data_fd: The sealed data set.
     """
 
     channel: Channel
     platform: Platform
-    open_pool: Callable[[str], HostedPool]
+    open_pool: Callable[[], HostedPool]
     data_fd: int
 
     @contextmanager
-    def pool(self, name: str) -> Iterator[PoolFile]:
+    def pool(self) -> Iterator[PoolFile]:
         """Has the pool opened, and tells the host what its medium survives."""
-        with closing(self.open_pool(name)) as pool:
+        with closing(self.open_pool()) as pool:
             self.channel.send(PoolOpened(pool.mapping.medium, pool.mapping.durability, self.platform.attester.tee))
             yield pool
 
@@ -66,7 +66,7 @@ def train(work: Work, command: Train, cfg: bytes) -> Trained:
     """Trains what the host's user asks for, with the key of the owner on this machine."""
     config = parse(cfg, command.cfg_name)
     grant = request_key(work.channel, work.platform.attester)
-    with work.pool(command.pool_name) as pool:
+    with work.pool() as pool:
         work.tell_what_is_not_applied(config)
         job = Job.decide(command, cfg, config, pool, grant)
         torch.set_num_threads(job.threads)
@@ -85,7 +85,7 @@ def train_manifest(work: Work, command: TrainManifest, ordered: Ordered) -> Trai
     if broker is not None and grant.terms.seal_to_pcrs:
         # After the broker was told of an anchor in the TPM: without her, none is made, and this one must be there.
         work.channel.send(SealedKey(keep_key(work.platform, grant, broker.head(), ordered)))
-    with work.pool(command.pool_name) as pool:
+    with work.pool() as pool:
         work.tell_what_is_not_applied(config)
         job = Job.ordered(manifest, command, config, pool, grant)
         torch.set_num_threads(job.threads)
@@ -113,6 +113,6 @@ def infer(work: Work, command: Infer, cfg: bytes) -> Inferred:
     """Classifies the data with the model in the pool."""
     config = parse(cfg, command.cfg_name)
     grant = request_key(work.channel, work.platform.attester)
-    with work.pool(command.pool_name) as pool:
+    with work.pool() as pool:
         torch.set_num_threads(decide_threads(command.threads, {}))
         return inference.infer(config, cfg, pool, grant, (work.data_fd, command.data_name), work.channel.send)

@@ -24,9 +24,9 @@ from plinius.wire import (
     FindEntry,
     FromPool,
     Message,
-    OpenPool,
     PoolDone,
     PoolFailed,
+    PoolRequest,
     Space,
     TakeSpace,
     ToPool,
@@ -68,7 +68,7 @@ class HostedPool(PoolFile):
     def __init__(self, host: Host, descriptor: int, name: str, medium: Medium) -> None:
         self.path, self._host = name, host
         with naming(name):
-            self.ask(OpenPool(), PoolDone)
+            self.ask(PoolRequest(), PoolDone)
             self._mapping = Mapping.on(medium, descriptor)
 
     @property

@@ -65,8 +65,8 @@ def _load(command: Train | Infer | TrainManifest, channel: Channel) -> Callable[
         host = host_at(Channel(socket.socket(fileno=options.pool_channel), MAX_POOL_FRAME_BYTES))
         medium = look_at(options.pool, command.pool_name)  # asks /sys, which the sandbox does not let it read
 
-        def open_pool(name: str) -> HostedPool:
-            return HostedPool(host, options.pool, name, medium)
+        def open_pool() -> HostedPool:
+            return HostedPool(host, options.pool, command.pool_name, medium)
 
         if isinstance(command, TrainManifest):
             ordered = Ordered.read(command.manifest)

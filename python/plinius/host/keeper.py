@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from plinius import _pm
-from plinius.errors import EnclaveError, PliniusError
+from plinius.errors import EnclaveError, PliniusError, PoolError
 from plinius.limits import DEFAULT_HEAP_BYTES
 from plinius.wire import (
     AbandonSpace,
@@ -17,9 +17,9 @@ from plinius.wire import (
     Entry,
     FindEntry,
     FromPool,
-    OpenPool,
     PoolDone,
     PoolFailed,
+    PoolRequest,
     Space,
     TakeSpace,
     ToPool,
@@ -68,20 +68,21 @@ class Keeper:
             pool.close()
 
     def _answer(self, request: ToPool) -> FromPool:
+        if isinstance(request, PoolRequest):
+            self._pool = self._pool or _pm.Pool(fd=self._descriptor, heap_bytes=DEFAULT_HEAP_BYTES)
+            return PoolDone()
         if self._pool is None:
-            self._pool = _pm.Pool(fd=self._descriptor, heap_bytes=DEFAULT_HEAP_BYTES)
+            raise PoolError("nobody has asked for the pool yet")
         match request:
-            case OpenPool():
-                return PoolDone()
             case FindEntry(name=name):
                 found = self._pool.entry(name)
                 return Entry(*found[1:]) if found else Entry(None, [])
             case TakeSpace(lengths=lengths):
                 if self._reserved is None:
-                    self._reserved = self._pool.reserve([])
+                    self._reserved = self._pool.reserve()
                 return Space(self._reserved.more(lengths))
             case CommitEntry(name=name, meta=meta, extents=extents):
-                reserved, self._reserved = self._reserved or self._pool.reserve([]), None
+                reserved, self._reserved = self._reserved or self._pool.reserve(), None
                 reserved.commit(name, meta, extents)
                 return PoolDone()
             case AbandonSpace():

@@ -79,7 +79,7 @@ class OpenPool(PoolFile):
 
     def reserve(self) -> _pm.Reservation:
         """Begins to take free extents."""
-        return self.core.reserve([])
+        return self.core.reserve()
 
     def check_free(self) -> None:
         """Refuses a thread that runs a transaction, before it waits for another thread that needs one."""
