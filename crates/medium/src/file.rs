@@ -3,20 +3,21 @@
 use std::fs::{File, Metadata};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{FallocateFlags, fallocate, fdatasync, fstatvfs, fsync};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{fdatasync, fsync};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::error::{Error, Result};
-use crate::medium::{Durability, Medium, compresses, counts_blocks, durability};
+use crate::medium::{Durability, Medium, compresses, durability};
 use crate::persist::{Flush, copy_lines, store_fence, stream_copy, write_back};
 use crate::region::{LINE, Region};
 use crate::sigbus::{Fault, Reservation};
+use crate::space::{allocate, free_bytes, full, has_holes, metadata, shows_holes};
 
 /// The page of every medium here.
 pub const PAGE: u64 = 4096;
@@ -109,7 +110,7 @@ impl MappedFile {
     /// # Errors
     /// The medium has no space (`Error::Full`), or the system refused something (`Error::Io`).
     pub fn fill_holes(&mut self, bytes: u64) -> Result<()> {
-        if !has_holes(&self.metadata()?) || compresses(&**self.file)? {
+        if !has_holes(&metadata(&self.file)?) || compresses(&**self.file)? {
             return Ok(());
         }
         match allocate(&self.file, 0, bytes) {
@@ -128,7 +129,7 @@ impl MappedFile {
         if end <= self.len() {
             return Ok(());
         }
-        self.extend_mapping(self.metadata()?.len().min(MAX_POOL_BYTES) / PAGE * PAGE)
+        self.extend_mapping(metadata(&self.file)?.len().min(MAX_POOL_BYTES) / PAGE * PAGE)
     }
 
     /// What lies under the file.
@@ -144,14 +145,6 @@ impl MappedFile {
     /// What a commit survives.
     pub fn durability(&self) -> Durability {
         durability(self.medium, self.flush)
-    }
-
-    fn metadata(&self) -> Result<Metadata> {
-        metadata(&self.file)
-    }
-
-    fn allocate(&self, from: u64, bytes: u64) -> Result<()> {
-        allocate(&self.file, from, bytes)
     }
 
     fn extend_mapping(&self, to: u64) -> Result<()> {
@@ -177,7 +170,7 @@ impl MappedFile {
     /// Finds a cut that no access has met yet.
     fn check_uncut(&self, end: u64) -> Result<()> {
         self.check_whole()?;
-        if let Some(damage) = self.cut_off(&self.metadata()?, end) {
+        if let Some(damage) = self.cut_off(&metadata(&self.file)?, end) {
             let _ = self.damage.set(damage);
             self.reservation.note(Fault { page: 0, bad_memory: false });
         }
@@ -238,7 +231,7 @@ impl MappedFile {
             return damage;
         }
         // A hole that found no space finds none now; for a page that has its space nothing happens here.
-        match self.allocate(fault.page, PAGE) {
+        match allocate(&self.file, fault.page, PAGE) {
             Err(Error::Full { free_bytes, .. }) => Damage::NoSpace { free_bytes },
             _ => cut_off.unwrap_or(Damage::Unusable { bad_memory: false }),
         }
@@ -351,7 +344,7 @@ impl Region for MappedFile {
         // Lengthening a file that somebody has cut would leave a hole in its middle. Before: so that it is not done. After:
         // somebody may have cut it in between.
         self.check_uncut(old)?;
-        self.allocate(old, bytes - old)?;
+        allocate(&self.file, old, bytes - old)?;
         self.check_uncut(bytes)?;
         fsync(self.file.as_fd()).map_err(Error::io("writing the pool's new size to its medium"))?;
         self.extend_mapping(bytes)
@@ -364,41 +357,10 @@ impl AsFd for MappedFile {
     }
 }
 
-fn metadata(file: &File) -> Result<Metadata> {
-    file.metadata().map_err(|source| Error::Io { action: "asking for the pool's size", source })
-}
-
-fn allocate(file: &File, from: u64, bytes: u64) -> Result<()> {
-    // A signal in the middle is no failure; some kernels let it end the call.
-    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), from, bytes)) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOSPC | Errno::FBIG | Errno::DQUOT) => Err(full(bytes, free_bytes(file))),
-        Err(errno) => Err(Error::io("allocating space for the pool")(errno)),
-    }
-}
-
-fn free_bytes(file: &File) -> u64 {
-    fstatvfs(file).map_or(0, |facts| facts.f_bavail.saturating_mul(facts.f_frsize))
-}
-
-/// Whether a hole that comes later can be seen, as damage.
-fn shows_holes(file: &File) -> Result<bool> {
-    Ok(counts_blocks(file)? && !has_holes(&metadata(file)?))
-}
-
-fn has_holes(facts: &Metadata) -> bool {
-    facts.blocks() * 512 < facts.len()
-}
-
 #[cold]
 #[inline(never)]
 fn outside(at: u64, len: usize) -> ! {
     panic!("access outside the pool: {len} bytes at {at}")
-}
-
-fn full(needed_bytes: u64, free_bytes: u64) -> Error {
-    let advice = "free some space, or move the pool file to a larger medium and go on there";
-    Error::Full { what: "the pool's medium", needed_bytes, free_bytes, advice }
 }
 
 /// Whether the kernel maps a file with `MAP_SYNC`: it is on DAX then.

@@ -15,6 +15,7 @@ mod region;
 #[path = "../tests/scratch/mod.rs"]
 mod scratch;
 mod sigbus;
+mod space;
 
 pub use claims::Claim;
 pub use error::{Error, Result};

@@ -179,10 +179,14 @@ fn unchanged(same: bool) -> Result<()> {
     if same { Ok(()) } else { Err(Error::corrupt(CHANGED)) }
 }
 
-/// A reading beside a store may mix two words, where the system copies byte by byte: that is no damage.
 fn read_state(file: &File) -> Result<State> {
-    let found = read_word(file, STATE_OFFSET)?;
-    State::parse(found).or_else(|damage| unchanged(read_word(file, STATE_OFFSET)? == found).and(Err(damage)))
+    state(|| read_word(file, STATE_OFFSET))
+}
+
+/// A reading beside a store may mix two words, where the system copies byte by byte: that is no damage, but a change.
+fn state(mut read: impl FnMut() -> Result<u64>) -> Result<State> {
+    let found = read()?;
+    State::parse(found).or_else(|damage| unchanged(read()? == found).and(Err(damage)))
 }
 
 fn read_word(file: &File, at: u64) -> Result<u64> {
@@ -197,3 +201,6 @@ fn read_at(file: &File, at: u64, out: &mut [u8]) -> Result<()> {
         _ => Error::Io { action: "reading the pool", source },
     })
 }
+
+#[cfg(test)]
+mod tests;
