@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from brokers import Desk
+from lying import Enclave, Host
+from plinius import Key
 from plinius.attest.release import KEMS, RecipientKey
 
 
@@ -36,3 +40,25 @@ def enclave_key() -> RecipientKey:
 @pytest.fixture
 def public_key(enclave_key: RecipientKey) -> bytes:
     return enclave_key.public
+
+
+@pytest.fixture
+def descriptor(path: Path) -> Iterator[int]:
+    opened = os.open(path, os.O_RDWR | os.O_CREAT)
+    yield opened
+    os.close(opened)
+
+
+@pytest.fixture
+def host(descriptor: int) -> Iterator[Host]:
+    made = Host(descriptor)
+    yield made
+    made.keeper.close()
+
+
+@pytest.fixture
+def enclave(host: Host, descriptor: int, key: Key) -> Enclave:
+    """It has saved step 1."""
+    made = Enclave(host, descriptor, key)
+    made.save(1)
+    return made
