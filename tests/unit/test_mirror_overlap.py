@@ -391,12 +391,12 @@ def test_a_save_whose_start_is_interrupted_is_waited_for_like_any_other(
 
         def start(flight: Flight) -> None:
             flight._thread.start()
+            assert held.reached.wait(60)
             raise KeyboardInterrupt
 
         patched.setattr(Flight, "start", start)
         with pytest.raises(KeyboardInterrupt):
             job.mirror.save(1, wait=False)
-    assert held.reached.wait(60)
     threading.Timer(0.3, held.go_on.set).start()
     job.mirror.save(2)
     assert job.mirror.latest_step() == 2
@@ -437,15 +437,61 @@ def test_a_save_that_never_got_a_thread_holds_nobody_up(pool: Pool, key: Key, mo
     assert job.mirror.latest_step() == 2
 
 
-def test_a_thread_that_comes_after_somebody_found_none_saves_nothing() -> None:
+def test_a_thread_that_comes_after_its_save_was_broken_off_saves_nothing(
+    pool: Pool, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An interrupt may come when the system has a thread already, and Python does not know it yet."""
-    saved: list[str] = []
-    flight = Flight(lambda _: saved.append("all"))
-    flight.land()
-    assert flight.has_ended
-    flight.start()
-    flight._thread.join()
-    assert not saved
+    job, late = Job(pool, key), []
+    with monkeypatch.context() as patched:
+
+        def start(flight: Flight) -> None:
+            late.append(flight._thread)
+            raise KeyboardInterrupt
+
+        patched.setattr(Flight, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            job.mirror.save(1, wait=False)
+    job.mirror.wait()
+    late[0].start()
+    late[0].join()
+    assert job.mirror.latest_step() is None
+
+
+def test_a_save_whose_thread_comes_late_is_waited_for(pool: Pool, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, run = Job(pool, key), Flight._run
+
+    def late(flight: Flight) -> None:
+        time.sleep(0.3)
+        run(flight)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Flight, "_run", late)
+        job.mirror.save(1, wait=False)
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 1
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_whoever_waits_while_a_save_takes_off_does_not_end_it(
+    pool: Pool, key: Key, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A signal handler, or another thread: the system may take its time with the new one."""
+    job, begin = Job(pool, key), threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        if moment == "before":
+            job.mirror.wait()
+        begin(thread)
+        if moment == "after":
+            job.mirror.wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", slowly)
+        for step in (1, 2):
+            job.step()
+            job.mirror.save(step, wait=False)
+    job.mirror.wait()
+    assert job.mirror.latest_step() == 2
 
 
 def test_who_runs_a_transaction_is_refused_and_does_not_wait_for_ever(pool: Pool, key: Key, held: Held) -> None:

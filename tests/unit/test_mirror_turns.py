@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from plinius import Key, Mirror, Pool
 from plinius.errors import ConfigError, PliniusError
+from plinius.mirror.ciphertext import Ciphertext
+from plinius.mirror.draining import newest_drained
 
 pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
 
@@ -25,8 +28,15 @@ def mirror(folder: Path) -> Iterator[Mirror]:
 
 
 @contextmanager
-def interrupted_often(handler: object, every_s: float = 0.001) -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, handler)  # type: ignore[arg-type]
+def interrupted_often(handler: Callable[[], object], every_s: float = 0.001) -> Iterator[None]:
+    end = time.monotonic() + 120
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        if time.monotonic() > end:
+            raise TimeoutError("something waits for ever")
+        handler()
+
+    before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
     try:
         yield
@@ -63,21 +73,61 @@ def test_threads_take_turns(mirror: Mirror) -> None:
 
 
 def test_a_signal_handler_may_wait(mirror: Mirror) -> None:
-    def handler(_: int, frame: FrameType | None) -> None:
-        mirror.wait()
-
-    with interrupted_often(handler):
+    with interrupted_often(mirror.wait):
         for step in range(1, 150):
             mirror.save(step, wait=False)
             mirror.wait()
-    assert mirror.latest_step() == 149
+            assert mirror.latest_step() == step
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_signal_handler_may_wait_for_drains(folder: Path, wait: bool) -> None:
+    state, far = [np.zeros(9)], folder / "far"
+    with (
+        Pool(folder / "job.pool") as pool,
+        Mirror(pool, Key.generate(), name="m", array=state, drain_to=far) as mirror,
+        interrupted_often(mirror.wait, every_s=0.0005),
+    ):
+        for step in range(1, 300):
+            mirror.save(step, wait=wait)
+            mirror.wait()
+            assert mirror.latest_step() == step
+    drained = newest_drained(far, "m")
+    assert drained is not None
+    assert drained.step == 299
+
+
+def test_a_signal_handler_in_the_midst_of_a_commit_does_not_wait_for_a_drain_that_waits_for_it(folder: Path) -> None:
+    with (
+        Pool(folder / "job.pool") as pool,
+        Mirror(pool, Key.generate(), name="m", array=[np.zeros(9)], drain_to=folder / "far") as mirror,
+    ):
+        drainer = mirror._drainer
+        assert drainer is not None
+        mirror.save(1)
+        mirror.wait()
+
+        @contextmanager
+        def still() -> Iterator[Ciphertext | None]:
+            with drainer.still() as pinned:
+                drainer.offer()  # begins no drain in here
+                signal.raise_signal(signal.SIGALRM)
+                yield pinned
+
+        mirror._saver.still = still
+        with interrupted_often(mirror.wait, every_s=60):
+            mirror.save(2)
+        mirror.wait()
+    drained = newest_drained(folder / "far", "m")
+    assert drained is not None
+    assert drained.step == 2
 
 
 def test_a_signal_handler_in_the_midst_of_a_save_is_told_so_and_between_two_it_may_save(mirror: Mirror) -> None:
     told: list[str] = []
     next_step = iter(range(1, 100_000))
 
-    def handler(_: int, frame: FrameType | None) -> None:
+    def handler() -> None:
         try:
             mirror.save(next(next_step), force=True)
         except PliniusError as error:

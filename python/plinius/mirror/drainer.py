@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from plinius.errors import PliniusError
 from plinius.mirror.ciphertext import Ciphertext, newest_generation, still_there
@@ -13,6 +14,9 @@ from plinius.mirror.drained import Drained
 from plinius.mirror.draining import drain_generation
 from plinius.mirror.farend import far_end
 from plinius.pool import OpenPool
+
+# A signal handler that waits in the midst of its own thread's waiting may see the end of a drain in its place.
+_LOOK_AGAIN_S: Final = 0.1
 
 
 class Drainer:
@@ -77,13 +81,8 @@ class Drainer:
             self._offered = True
             if not self._running:
                 # Not a daemon: an interpreter that ends waits for it, and the last generation gets there.
-                thread = threading.Thread(target=self._run, name="plinius-drainer")
-                self._running = True
-                try:
-                    thread.start()
-                except BaseException:
-                    self._running = False
-                    raise
+                threading.Thread(target=self._run, name="plinius-drainer").start()
+                self._running = True  # not before: whoever waits in a signal handler would wait for no thread
             self._raise_failure()
 
     def wait(self) -> None:
@@ -96,7 +95,7 @@ class Drainer:
             return  # a forked child has a copy of all memory, and not the thread
         with self._changed:
             while self._running:
-                self._changed.wait()
+                self._changed.wait(_LOOK_AGAIN_S)
             self._raise_failure()
 
     def close(self) -> None:

@@ -201,11 +201,14 @@ class Mirror:
     def wait(self) -> None:
         """Waits until the save in flight, if there is one, is durable, and what was offered is drained.
 
+        A signal handler may call it at any time. One that comes into the midst of a save of its own thread does not
+        wait for that one, which it holds up itself, nor for drains, which may wait for it: the interpreter's end does.
+
         Raises:
             PliniusError: It failed, and nothing of it is in the pool; or a drain failed.
         """
         self._land()
-        if self._drainer is not None:
+        if self._drainer is not None and not self._turns.is_in_midst():
             self._drainer.wait()
 
     def _land(self) -> None:
@@ -341,10 +344,14 @@ class Mirror:
             copies.wait()
             self._write(plan, sealed)
 
-        # Known before it starts: whatever interrupts this, the next call waits for it.
-        self._flight = flight = Flight(work)
-        self._gate.hold_for(flight, copies)
-        flight.start()
+        flight = Flight(work)
+        try:
+            self._flight = flight  # known before it starts: whatever interrupts this, the next call waits for it
+            self._gate.hold_for(flight, copies)
+            flight.start()
+        except BaseException:
+            flight.give_up()
+            raise
 
     def _open(self, found: Committed) -> None:
         restoration = state.plan_restore(self._state, found.manifest.tree, found.manifest.buffers)

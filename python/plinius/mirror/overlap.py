@@ -51,13 +51,21 @@ class Flight:
         self._error: BaseException | None = None
         self._work = work
         self._process = os.getpid()
-        self._begun = threading.Lock()  # taken by the thread, or by whoever finds that there is none
+        self._begun = threading.Lock()  # taken by the thread that does it, or by whoever gives it up
+        self._is_off = False
         # A daemon: an interpreter that ends without close() does not wait for a save that nobody asked to wait for.
         self._thread = threading.Thread(target=self._run, name="plinius-save", daemon=True)
 
     def start(self) -> None:
-        """Takes off. Whatever interrupts it, there is a thread then, or `land` finds that there is none."""
+        """Takes off. When something interrupts it, nobody knows whether there is a thread: then `give_up`."""
         self._thread.start()
+        self._is_off = True
+
+    def give_up(self) -> None:
+        """Ends it where its thread has not begun: that one then does nothing, if it comes at all."""
+        if self._begun.acquire(blocking=False):
+            self._sealed.come()
+            self._ended.come()
 
     def _run(self) -> None:
         if not self._begun.acquire(blocking=False):
@@ -86,7 +94,7 @@ class Flight:
             self._sealed.wait()
 
     def land(self) -> None:
-        """Waits for its end.
+        """Waits for its end; for nothing before it has taken off, as whoever starts it may be what this interrupts.
 
         Raises:
             PliniusError: What it failed of.
@@ -101,10 +109,7 @@ class Flight:
             raise PliniusError(f"a save in the background failed: {error!r}") from error
 
     def _is_under_way(self) -> bool:
-        if self._thread.ident is None and self._begun.acquire(blocking=False):
-            self._sealed.come()  # it was interrupted before there was a thread: nothing was saved
-            self._ended.come()
-        return self.is_ours
+        return self.is_ours and (self._is_off or self._begun.locked())
 
 
 class Gate:

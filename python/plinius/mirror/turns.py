@@ -29,6 +29,15 @@ class Turns:
         """Begins in this process: a forked child has nobody's turn, whoever had it when it was forked."""
         self.lock, self.taken, self.process = threading.RLock(), False, os.getpid()
 
+    def is_in_midst(self) -> bool:
+        """Whether this very thread is in the midst of a call: only a signal handler can find that."""
+        if not self.lock.acquire(blocking=False):
+            return False  # another thread has the turn
+        try:
+            return self.taken
+        finally:
+            self.lock.release()
+
 
 class _TakesTurns(Protocol):
     @property
