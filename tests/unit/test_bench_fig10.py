@@ -16,6 +16,7 @@ from plinius.bench.small_job import SmallJob
 from plinius.bench.trace import Span
 from plinius.errors import ConfigError
 
+SPEED = 75  # how many seconds of a trace pass in one: a life is long enough for steps on a busy machine too
 TICKS = {"metadata": {"gap_seconds": 600}, "data": [0, 1, 1, 0, 2, 1, 0, 1]}
 QUOTE = {"AvailabilityZone": "us-east-1a", "InstanceType": "m5.large", "ProductDescription": "Linux/UNIX"}
 PRICES = {
@@ -137,26 +138,26 @@ def test_a_training_that_fails_by_itself_is_an_error(folder: Path) -> None:
 
 def test_the_mirrored_training_loses_least(stand_in: None, folder: Path, tmp_path: Path) -> None:
     found = trace.Trace("t", [Span(0, 300, True, 1), Span(300, 400, False, 1), Span(400, 700, True, 1)])
-    result = spot.measure(found, 300, spot.Places(folder, folder, None), lambda _: None)
+    result = spot.measure(found, SPEED, spot.Places(folder, folder, None), lambda _: None)
     ways: dict[str, Any] = result["ways"]
     mirrored, checkpoint, nothing = (ways[name] for name in (spot.MIRRORED, spot.CHECKPOINT, spot.NOTHING))
     assert mirrored["useful"] - mirrored["executed"] in (0, 1)  # a step may be durable and not yet reported
     assert 0 < nothing["useful"] < nothing["executed"] - 10
     # What the checkpoint had when it was killed is what its second life goes on from.
     curve = checkpoint["curve"]
-    resumed = next(step for at_s, step in zip(curve["at_s"], curve["step"], strict=True) if at_s > 400 / 300) - 1
+    resumed = next(step for at_s, step in zip(curve["at_s"], curve["step"], strict=True) if at_s > 400 / SPEED) - 1
     assert resumed % spot.CHECKPOINT_EVERY == 0
     assert checkpoint["useful"] > resumed
     assert mirrored["dollars_per_1000"] == pytest.approx(1000 * (600 / 3600) / mirrored["useful"])
     # Nothing ran while the trace says so.
-    assert not [at_s for at_s in mirrored["curve"]["at_s"] if 340 / 300 < at_s < 400 / 300]
+    assert not [at_s for at_s in mirrored["curve"]["at_s"] if 340 / SPEED < at_s < 400 / SPEED]
     assert spot.meaning(result).startswith("After 1 preemption of t ")
     assert "mirrored after each step: cost" in [row.what for row in spot.rows(result)]
 
 
 def test_a_trace_that_ends_with_a_preemption_leaves_what_is_durable(stand_in: None, folder: Path) -> None:
     found = trace.Trace("t", [Span(0, 150, True, None), Span(150, 200, False, None)])
-    result = spot.measure(found, 300, spot.Places(folder, folder, None), lambda _: None)
+    result = spot.measure(found, SPEED, spot.Places(folder, folder, None), lambda _: None)
     assert (result["starts"], result["preemptions"]) == (1, 1)
     nothing = result["ways"][spot.NOTHING]
     assert nothing["executed"] > 10
@@ -166,7 +167,7 @@ def test_a_trace_that_ends_with_a_preemption_leaves_what_is_durable(stand_in: No
 
 def test_what_was_played_and_what_is_weak_is_said(stand_in: None, folder: Path) -> None:
     played = trace.Trace("t", [Span(0, 150, True, None)], chosen=True)
-    result = spot.measure(played, 300, spot.Places(folder, folder, None), lambda _: None)
+    result = spot.measure(played, SPEED, spot.Places(folder, folder, None), lambda _: None)
     assert "largest share" in spot.rows(result)[0].ours
     assert "largest share" not in spot.rows(result | {"chosen": False})[0].ours
     assert "weak" not in spot.meaning(result)
