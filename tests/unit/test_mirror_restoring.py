@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ import torch
 from plinius import Key, Mirror, Pool
 from plinius.errors import ConfigError, PoolError
 from plinius.mirror import ExactnessWarning, RollbackWarning
+from small_mirrors import LARGE, mirror_of
 from small_training import Training, trained
+
+pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
 
 
 def test_training_resumes_to_the_very_same_bits(path: Path, key: Key, folder: Path) -> None:
@@ -104,3 +108,28 @@ def test_without_an_anchor_restore_says_that_rollback_is_not_detected(path: Path
     training = Training(path, key)
     with pytest.warns(RollbackWarning, match="rollback is not detected"):
         assert training.mirror.restore() == 1
+
+
+def test_views_that_share_bytes_come_back(path: Path, key: Key) -> None:
+    def views() -> dict[str, Any]:
+        whole = torch.zeros(8 * LARGE, dtype=torch.uint8)  # enough for two threads
+        return {"whole": whole, "half": whole[: len(whole) // 2], "rest": whole[len(whole) // 3 :]}
+
+    saved = views()
+    saved["whole"].copy_(torch.arange(8 * LARGE) % 251)
+    again = views()
+    with Pool(path) as pool:
+        mirror_of(pool, key, views=saved).save(1)
+        mirror_of(pool, key, views=again).restore()
+    assert all(torch.equal(again[name], saved[name]) for name in saved)
+
+
+def test_a_gradient_flag_that_is_put_back_is_told(path: Path, key: Key) -> None:
+    model = torch.nn.Linear(2, 2)
+    state: dict[str, Any] = {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    with Pool(path) as pool:
+        mirror_of(pool, key, **state).save(1)
+        model.weight.requires_grad_(False)
+        with pytest.warns(UserWarning, match="params/0: requires_grad=True again, as it was saved"):
+            mirror_of(pool, key, **state).restore()
+    assert model.weight.requires_grad
