@@ -1,10 +1,11 @@
-"""What the tests of several parts share: a key, and where a pool may be."""
+"""What several files share: a key, the place of a pool, and an anchor."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from anchored import Memory
 from plinius import Key
 
 
@@ -17,3 +18,8 @@ def key() -> Key:
 def path(folder: Path) -> Path:
     """A pool that does not exist yet."""
     return folder / "job.pool"
+
+
+@pytest.fixture
+def anchor() -> Memory:
+    return Memory()

@@ -275,7 +275,7 @@ class TestEveryFieldOfFreshness:
         assert "field anchor: " in reason_of(Enclave(desk).confirmed().advance(head(1), head(2)))
 
     def test_anchor_every(self, desk: Desk) -> None:
-        """The enclave is told, and holds the pool to it (tests/unit/test_mirror_anchoring.py)."""
+        """The enclave is told, and holds the pool to it (tests/unit/test_mirror_rollback.py)."""
         desk.with_policy(POLICY.replace("anchor_every = 1", "anchor_every = 7"))
         assert DirectAnchor(desk).every == 7
 
