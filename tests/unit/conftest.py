@@ -1,12 +1,16 @@
-"""What several files share: a key, the place of a pool, and an anchor."""
+"""What several files share: a key, a pool, an anchor, and saves that are held up."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from anchored import Memory
-from plinius import Key
+from holding import Held
+from plinius import Key, Pool
+from plinius.mirror import saving
 
 
 @pytest.fixture
@@ -21,5 +25,19 @@ def path(folder: Path) -> Path:
 
 
 @pytest.fixture
+def pool(folder: Path) -> Iterator[Pool]:
+    with Pool(folder / "job.pool") as pool:
+        yield pool
+
+
+@pytest.fixture
 def anchor() -> Memory:
     return Memory()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    held = Held()
+    monkeypatch.setattr(saving, "_core", SimpleNamespace(Writing=held.writing))
+    yield held
+    held.go_on.set()
