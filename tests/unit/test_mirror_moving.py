@@ -25,11 +25,6 @@ print(*sys.modules)
 
 
 @pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
-@pytest.fixture
 def source(folder: Path) -> Path:
     return folder / "source.pool"
 

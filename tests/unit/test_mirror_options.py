@@ -14,16 +14,6 @@ from plinius.mirror import read_facts
 pytestmark = pytest.mark.filterwarnings("ignore::plinius.mirror.RollbackWarning")
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
-@pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
