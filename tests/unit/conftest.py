@@ -25,8 +25,8 @@ def path(folder: Path) -> Path:
 
 
 @pytest.fixture
-def pool(folder: Path) -> Iterator[Pool]:
-    with Pool(folder / "job.pool") as pool:
+def pool(path: Path) -> Iterator[Pool]:
+    with Pool(path) as pool:
         yield pool
 
 
