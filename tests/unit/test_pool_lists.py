@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,6 @@ from hypothesis import strategies as st
 from plinius import Pool
 from plinius.errors import PoolError
 from plinius.pool import PersistentArray, PersistentList
-
-
-@pytest.fixture
-def pool(folder: Path) -> Iterator[Pool]:
-    with Pool(folder / "pool") as pool:
-        yield pool
 
 
 def item(number: int) -> np.ndarray[Any, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ EXACT = [
     np.dtype(name) for name in ("?", "i1", ">u8", "f2", "<f16", ">c8", "<c32", "S1", ">U7", "V5", "<M8", ">m8[25us]")
 ]
 EXACT += [NESTED, OVERLAPPING, np.dtype([("a", "u1"), ("b", "<f8")], align=True), np.dtype([("ä ", "?")])]
-
-
-@pytest.fixture
-def pool(folder: Path) -> Iterator[Pool]:
-    with Pool(folder / "pool") as pool:
-        yield pool
 
 
 @pytest.mark.parametrize("dtype", EXACT, ids=repr)
