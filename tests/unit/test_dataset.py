@@ -19,11 +19,6 @@ DTYPES = ["uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "floa
 SHAPES = [((7,), ()), ((1, 4, 5), ()), ((3, 2, 2, 2), (2,)), ((), (2, 3))]
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 def arrays(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(count)
     return random.integers(0, 256, (count, 1, 5, 5), np.uint8), random.integers(0, 10, count, np.uint8)

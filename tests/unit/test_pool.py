@@ -48,11 +48,6 @@ def in_child(work: Callable[[], object]) -> str:
     return answer
 
 
-@pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
 def test_a_pool_says_what_it_is(path: Path) -> None:
     with Pool(path) as pool:
         assert path.stat().st_size == pool.bytes

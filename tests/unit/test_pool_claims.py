@@ -69,11 +69,6 @@ def mapping(descriptor: int) -> Iterator[Child]:
 
 
 @pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
-@pytest.fixture
 def descriptor(path: Path) -> Iterator[int]:
     """The file of a pool that nobody has open. It is closed last: that would let go of a pool's lock."""
     Pool(path).close()
