@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def no_sandbox_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """An enclave that is a thread of the tests' process must not shut it in: that could not be taken back."""
     monkeypatch.setattr(enclave, "_prepare", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
+    """A training turns PyTorch's deterministic algorithms on, for its whole process: here that is the tests'."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.use_deterministic_algorithms(mode=False)
 
 
 @pytest.fixture
