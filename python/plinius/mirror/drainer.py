@@ -6,17 +6,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from plinius.errors import PliniusError
 from plinius.mirror.ciphertext import Ciphertext, newest_generation, still_there
 from plinius.mirror.drained import Drained
 from plinius.mirror.draining import drain_generation
 from plinius.mirror.farend import far_end
+from plinius.mirror.moment import Moment
 from plinius.pool import OpenPool
-
-# A signal handler that waits in the midst of its own thread's waiting may see the end of a drain in its place.
-_LOOK_AGAIN_S: Final = 0.1
 
 
 class Drainer:
@@ -45,8 +42,10 @@ class Drainer:
         self._pool, self._name, self._far = pool, name, far_end(url)
         self._process = os.getpid()
         self._beginning = threading.RLock()  # a signal handler may save in the midst of a save
-        self._changed = threading.Condition()
-        self._offered = self._running = self._closed = False
+        # No Condition: its `with` is Python's, and an interrupt in there would leave it locked.
+        self._changing = threading.RLock()
+        self._offered = self._closed = False
+        self._end: Moment | None = None  # of the thread that drains; None: there is none
         self._pinned: Ciphertext | None = None
         self._drained: Drained | None = None
         self._failure: BaseException | None = None
@@ -75,48 +74,47 @@ class Drainer:
         Raises:
             PliniusError: An earlier drain failed. The offer stands all the same.
         """
-        with self._changed:
+        with self._changing:
             if self._closed:
                 raise PliniusError(f"{self._far.name}: this drainer is closed")
             self._offered = True
-            if not self._running:
+            if self._end is None:
+                end = Moment()
                 # Not a daemon: an interpreter that ends waits for it, and the last generation gets there.
-                threading.Thread(target=self._run, name="plinius-drainer").start()
-                self._running = True  # not before: whoever waits in a signal handler would wait for no thread
-            self._raise_failure()
+                threading.Thread(target=self._run, args=(end,), name="plinius-drainer").start()
+                self._end = end  # not before: whoever waits in a signal handler would wait for no thread
+        self._raise_failure()
 
     def wait(self) -> None:
-        """Waits until everything that was offered is whole at the far end.
+        """Waits until everything that was offered is whole at the far end; holds nothing meanwhile.
 
         Raises:
             PliniusError: A drain failed.
         """
         if self._process != os.getpid():
             return  # a forked child has a copy of all memory, and not the thread
-        with self._changed:
-            while self._running:
-                self._changed.wait(_LOOK_AGAIN_S)
-            self._raise_failure()
+        while (end := self._end) is not None:
+            end.wait()
+        self._raise_failure()
 
     def close(self) -> None:
         """Waits as `wait` does, with its errors, and takes no more offers."""
-        with self._changed:
-            self._closed = True
+        self._closed = True
         self.wait()
 
-    def _run(self) -> None:
-        while self._next():
+    def _run(self, end: Moment) -> None:
+        while self._next(end):
             try:
                 self._drain()
             except BaseException as error:  # it is raised again, where somebody sees it
-                with self._changed:
-                    self._failure = error
+                self._failure = error
+        end.come()
 
-    def _next(self) -> bool:
-        with self._changed:
-            self._running, self._offered = self._offered, False
-            self._changed.notify_all()
-            return self._running
+    def _next(self, end: Moment) -> bool:
+        with self._changing:
+            going_on, self._offered = self._offered, False
+            self._end = end if going_on else None
+            return going_on
 
     def _drain(self) -> None:
         with self._beginning:

@@ -11,32 +11,9 @@ from typing import Any
 from plinius import _core
 from plinius.errors import PliniusError
 from plinius.frameworks import torch_if_loaded
+from plinius.mirror.moment import Moment
 from plinius.mirror.tracking import Item, source_of
 from plinius.state import Buffer, Snapshot, owned
-
-
-class _Moment:
-    """Comes once, and is waited for; also by a signal handler in the midst of its own thread's waiting for it.
-
-    A `threading.Event` does not let it: the interrupted thread may hold the lock that the handler's waiting needs.
-    """
-
-    def __init__(self) -> None:
-        self.has_come = False
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def come(self) -> None:
-        """It is now, or was before."""
-        if not self.has_come:
-            self.has_come = True
-            self._lock.release()
-
-    def wait(self) -> None:
-        """Waits until it has come. Whoever holds the lock here has seen that, and nobody waits for it any more."""
-        while not self.has_come:
-            with self._lock:  # no interrupt comes between its two ends
-                pass
 
 
 class Flight:
@@ -47,7 +24,7 @@ class Flight:
     """
 
     def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
-        self._sealed, self._ended = _Moment(), _Moment()
+        self._sealed, self._ended = Moment(), Moment()
         self._error: BaseException | None = None
         self._work = work
         self._process = os.getpid()

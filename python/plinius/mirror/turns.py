@@ -19,7 +19,7 @@ class Turns:
 
     Attributes:
         lock: Whoever has it. One that its own thread may take again: what interrupts a thread must not wait for it.
-        taken: A call is running.
+        taken_by: The thread whose call is running, by its number; None: no call is.
     """
 
     def __init__(self) -> None:
@@ -27,16 +27,12 @@ class Turns:
 
     def begin(self) -> None:
         """Begins in this process: a forked child has nobody's turn, whoever had it when it was forked."""
-        self.lock, self.taken, self.process = threading.RLock(), False, os.getpid()
+        self.taken_by: int | None = None
+        self.lock, self.process = threading.RLock(), os.getpid()
 
     def is_in_midst(self) -> bool:
         """Whether this very thread is in the midst of a call: only a signal handler can find that."""
-        if not self.lock.acquire(blocking=False):
-            return False  # another thread has the turn
-        try:
-            return self.taken
-        finally:
-            self.lock.release()
+        return self.taken_by == threading.get_ident()
 
 
 class _TakesTurns(Protocol):
@@ -56,20 +52,20 @@ def in_turn(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_
 
     @wraps(method)
     def waiting(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        turns = self._turns
+        turns, here = self._turns, threading.get_ident()
         if turns.process != os.getpid():
             turns.begin()
         with turns.lock:
-            if turns.taken:
+            if turns.taken_by is not None:
                 raise PliniusError(
                     f"{method.__name__}() was called in the midst of a save, a restore or a close of the same mirror; "
                     "in a signal handler set a flag, and save in the training loop"
                 )
             # No call stands between these lines and the method: an interrupt cannot leave the turn taken.
             try:
-                turns.taken = True
+                turns.taken_by = here
                 return method(self, *args, **kwargs)
             finally:
-                turns.taken = False
+                turns.taken_by = None
 
     return waiting
