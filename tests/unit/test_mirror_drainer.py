@@ -71,7 +71,8 @@ class PinningTraining(Training):
                 return getattr(self._reserved, name)
 
             def commit(self, name: str, meta: bytes, extents: list[tuple[int, int]]) -> None:
-                with drainer.still() as pinned:
+                with drainer.still:
+                    pinned = drainer.pinned
                     kept = [one for one in (pinned.extents if pinned else ()) if one not in extents]
                     self._reserved.commit(name, meta, [*extents, *kept])
 
@@ -134,8 +135,8 @@ def test_extents_that_were_given_up_while_they_were_drained_are_found(
 
 
 def test_no_drain_begins_while_a_save_decides_what_it_keeps(training: PinningTraining, slow: SlowFolder) -> None:
-    with training.drainer.still() as pinned:
-        assert pinned is None
+    with training.drainer.still:
+        assert training.drainer.pinned is None
         training.save(1)  # nested: as a signal handler may
         assert not slow.begun.acquire(timeout=0.2)
         assert training.drainer.pinned is None

@@ -128,6 +128,8 @@ def job_in(folder: Path) -> Iterator[Job]:
 
 
 CALLS: dict[str, Callable[[Job], None]] = {
+    "save": lambda job: job.save(),
+    "save in the background": lambda job: job.save(wait=False),
     "wait": lambda job: job.mirror.wait(),
 }
 

@@ -113,14 +113,12 @@ def test_a_signal_handler_in_the_midst_of_a_commit_does_not_wait_for_a_drain_tha
         mirror.save(1)
         mirror.wait()
 
-        @contextmanager
-        def still() -> Iterator[Ciphertext | None]:
-            with drainer.still() as pinned:
-                drainer.offer()  # begins no drain in here
-                signal.raise_signal(signal.SIGALRM)
-                yield pinned
+        def pinned() -> Ciphertext | None:
+            drainer.offer()  # begins no drain in here
+            signal.raise_signal(signal.SIGALRM)
+            return drainer.pinned
 
-        mirror._saver.still = still
+        mirror._saver.pinned = pinned
         with interrupted_often(mirror.wait, every_s=60):
             mirror.save(2)
         mirror.wait()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from plinius.errors import PliniusError
 from plinius.mirror.ciphertext import Ciphertext, newest_generation, still_there
@@ -22,7 +20,8 @@ class Drainer:
     Whoever saves into the mirror commits inside of `still`, and lets the new entry own all extents of the generation
     that is being drained::
 
-        with drainer.still() as pinned:
+        with drainer.still:
+            pinned = drainer.pinned
             extents = [*its_own, *(pinned.extents if pinned else ())]  # each once
             reserved.commit(name, meta, extents)
         drainer.offer()
@@ -34,6 +33,10 @@ class Drainer:
         name: The mirror's name.
         url: A folder, which is made when it is needed, or a URL that fsspec knows.
 
+    Attributes:
+        still: Begins no drain as long as somebody has it, so that what is pinned at first is all that is pinned at the
+            end. A bare lock: an interrupt could leave what a ``with`` of Python's own had taken.
+
     Raises:
         ConfigError: The URL cannot be used.
     """
@@ -41,7 +44,7 @@ class Drainer:
     def __init__(self, pool: OpenPool, name: str, url: str | os.PathLike[str]) -> None:
         self._pool, self._name, self._far = pool, name, far_end(url)
         self._process = os.getpid()
-        self._beginning = threading.RLock()  # a signal handler may save in the midst of a save
+        self.still = threading.RLock()  # a signal handler may save in the midst of a save
         # No Condition: its `with` is Python's, and an interrupt in there would leave it locked.
         self._changing = threading.RLock()
         self._offered = self._closed = False
@@ -59,12 +62,6 @@ class Drainer:
     def drained(self) -> Drained | None:
         """What is whole at the far end since this drainer began; None as long as nothing is."""
         return self._drained
-
-    @contextmanager
-    def still(self) -> Iterator[Ciphertext | None]:
-        """Begins no drain inside the block, so that what is pinned at its start is all that is pinned at its end."""
-        with self._beginning:
-            yield self._pinned
 
     def offer(self) -> None:
         """Says that there is a generation to drain, and returns at once.
@@ -117,7 +114,7 @@ class Drainer:
             return going_on
 
     def _drain(self) -> None:
-        with self._beginning:
+        with self.still:
             self._pinned = found = newest_generation(self._pool, self._name)
         try:
             self._drained = drain_generation(

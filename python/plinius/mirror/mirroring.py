@@ -77,9 +77,9 @@ class Mirror:
         self._threads = len(os.sched_getaffinity(0))
         self._saver = Saver(pool, key, name, keep, checked_facts(facts), self._threads)
         self._drain_every = drain_every
-        self._drainer = None if drain_to is None else _drainer(pool, name, drain_to)
-        if self._drainer is not None:
-            self._saver.still = self._drainer.still
+        self._drainer = drainer = None if drain_to is None else _drainer(pool, name, drain_to)
+        if drainer is not None:
+            self._saver.still, self._saver.pinned = drainer.still, lambda: drainer.pinned
         self._tracker = Tracker(frozen, self._threads)
         self._freshness = Freshness(anchor)
         self._committed: Committed | None = None

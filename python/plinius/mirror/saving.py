@@ -74,8 +74,10 @@ class Saver:
         self._keep, self._facts, self._threads = keep, facts, threads
         self.attempted: Committed | None = None
         """What was being committed when something interrupted the save."""
-        self.still: Callable[[], AbstractContextManager[Ciphertext | None]] = nullcontext
-        """Begins no drain meanwhile, and says what one is reading: its extents stay, whatever else is given up."""
+        self.still: AbstractContextManager[object] = nullcontext()
+        """Begins no drain meanwhile."""
+        self.pinned: Callable[[], Ciphertext | None] = lambda: None
+        """What one is reading: its extents stay, whatever else is given up."""
 
     def write(self, plan: Plan, tracker: Tracker, sealed: Callable[[], None] = lambda: None) -> Committed:
         """Seals and commits a generation.
@@ -143,7 +145,8 @@ class Saver:
         head = Head(FORMAT_VERSION, job_id, bytes(self._key.core.id), self._key.cipher, [newest, *kept])
         meta, found = encode(head), digest(plaintext)
         self.attempted = committed = Committed(head, meta, manifest, found, entry.items, 0, (version, found))
-        with self.still() as drained:
+        with self.still:
+            drained = self.pinned()
             beside = set(drained.extents).difference(entry.items) if drained else ()
             reserved.commit(entry_name(self._name), meta, [*entry.items, *beside])
         return committed, noted
