@@ -162,3 +162,16 @@ def test_a_handler_may_save_and_wait_in_the_midst_of_waiting(folder: Path) -> No
             if not point.has_come:
                 break
             job.go_on()
+
+
+def test_a_save_in_flight_is_waited_for_although_its_mirror_was_being_closed(folder: Path) -> None:
+    for number in itertools.count(1):
+        with job_in(folder / str(number)) as job:
+            job.save(wait=False)
+            point = Interrupt(number, interrupt)
+            point.during(job.mirror.close)
+            job.mirror.wait()
+            assert job.mirror.latest_step() == job.step == 2
+            if not point.has_come:
+                break
+    assert number > 2

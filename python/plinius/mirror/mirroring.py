@@ -249,9 +249,10 @@ class Mirror:
         finally:
             if self._gate is not None:
                 self._gate.close()
-            self._state, self._snapshot, self._gate, self._flight = {}, None, None, None
+            self._state, self._snapshot, self._gate = {}, None, None
             self._tracker.forget()
-            if self._drainer is not None:
+            # When something interrupted the waiting, the save goes on, and the next call waits for it still.
+            if self._drainer is not None and self._flight is None:
                 self._drainer.close()
 
     def __enter__(self) -> Mirror:
