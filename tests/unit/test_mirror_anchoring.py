@@ -156,6 +156,48 @@ def test_a_save_that_was_interrupted_behind_its_commit_is_anchored_when_it_is_ma
     life.end()
 
 
+@pytest.mark.parametrize("die", ["before", "after"])
+def test_an_anchor_that_may_have_moved_is_made_sure_of_before_the_next_generation(
+    path: Path, key: Key, die: str
+) -> None:
+    """A process may outlive what interrupted its anchor: Ctrl-C, or an answer that was lost."""
+    anchor = Memory(every=5)
+    life = Life(path, key, anchor)
+    life.train(2)
+    anchor.die = die
+    with pytest.raises(Killed):
+        life.mirror.save(3, force=True)
+    life.step, anchor.die = 3, ""
+    life.train(4)
+    life.end()
+    assert Life(path, key, anchor).step == 4
+
+
+CALLS: dict[str, Callable[[Mirror], object]] = {
+    "restore": lambda mirror: mirror.restore(),
+    "overwrite": lambda mirror: mirror.save(2, overwrite=True),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_after_a_new_life_that_was_interrupted_nothing_is_saved_that_would_be_refused(
+    path: Path, key: Key, call: str
+) -> None:
+    anchor = Memory(every=5, may_go_back=True)
+    life = Life(path, key, anchor)
+    life.train(2)
+    anchor.die = "after"
+    with pytest.raises(Killed):
+        CALLS[call](life.mirror)
+    anchor.die = ""
+    with pytest.raises(RollbackError):
+        life.mirror.save(3)
+    CALLS[call](life.mirror)
+    life.mirror.save(3)
+    life.end()
+    assert Life(path, key, anchor).step == 3
+
+
 def test_what_is_anchored_was_drained_before(path: Path, key: Key, tmp_path: Path) -> None:
     far: Callable[[], list[Path]] = lambda: sorted((tmp_path / "far").rglob("*"))  # noqa: E731
 

@@ -48,6 +48,7 @@ class Freshness:
     def __init__(self, anchor: Anchor | None) -> None:
         self._anchor = anchor
         self._head: AnchoredHead | None = None
+        self._is_unsure = False  # something interrupted the anchor: it may have moved, or not
 
     @property
     def head(self) -> AnchoredHead | None:
@@ -151,13 +152,13 @@ class Freshness:
         return head.epoch + 1
 
     def is_late(self, committed: Committed) -> bool:
-        """Whether the anchor should have followed to this newest generation, and something kept it from that.
+        """Whether the anchor should have followed to this newest generation, and something may have kept it from that.
 
         Another generation may not be written before it has: what is further ahead than `every` is not believed.
         """
         if self._anchor is None:
             return False
-        return self._head is None or committed.newest[0] - self._head.version >= self._anchor.every
+        return self._is_unsure or self._head is None or committed.newest[0] - self._head.version >= self._anchor.every
 
     def is_due(self, version: int, *, now: bool) -> bool:
         """Whether the anchor is to follow to a generation of this version.
@@ -180,9 +181,10 @@ class Freshness:
         self._advance(AnchoredHead(manifest.version, committed.digest, manifest.epoch), going_back=False)
 
     def _advance(self, new: AnchoredHead, *, going_back: bool) -> None:
-        if self._anchor is not None and new != self._head:
+        if self._anchor is not None and (self._is_unsure or new != self._head):
+            self._is_unsure = True
             self._anchor.advance(self._head, new, going_back=going_back)
-            self._head = new
+            self._head, self._is_unsure = new, False
 
 
 def check_anchor(anchor: Anchor | None) -> None:
