@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,43 @@ def test_after_a_new_life_that_was_interrupted_nothing_is_saved_that_would_be_re
     life.mirror.save(3)
     life.end()
     assert Life(path, key, anchor).step == 3
+
+
+@dataclass
+class Asked(Memory):
+    """An anchor that takes its time: something happens while it is asked, before or after it has looked."""
+
+    meanwhile: Callable[[], object] | None = None
+    looks: str = "last"
+
+    def head(self) -> AnchoredHead | None:
+        found, meanwhile, self.meanwhile = self.remembered, self.meanwhile, None
+        if meanwhile is not None:
+            other = threading.Thread(target=meanwhile)
+            other.start()
+            other.join()
+        return found if self.looks == "first" else self.remembered
+
+
+@pytest.mark.parametrize("looks", ["first", "last"])
+def test_whoever_asks_for_the_latest_step_may_meet_the_first_save(path: Path, key: Key, looks: str) -> None:
+    anchor = Asked(looks=looks)
+    with Pool(path) as pool:
+        mirror = Mirror(pool, key, name="m", anchor=anchor, weights=np.zeros(8))
+        anchor.meanwhile = lambda: mirror.save(1)
+        assert mirror.latest_step() in (None, 1)
+        assert mirror.latest_step() == 1
+
+
+def test_what_was_asked_for_the_latest_step_alone_is_not_gone_on_from(path: Path, key: Key) -> None:
+    anchor = Asked(every=5, may_go_back=True, looks="first")
+    lived(path, key, anchor, 2)
+    with Pool(path) as pool:
+        mirror = Mirror(pool, key, name="m", anchor=anchor, weights=np.zeros(8))
+        anchor.meanwhile = lambda: mirror.save(7, overwrite=True)
+        assert mirror.latest_step() in (2, 7)
+        mirror.save(8)
+    assert Life(path, key, anchor).step == 8
 
 
 def test_what_is_anchored_was_drained_before(path: Path, key: Key, tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ class Freshness:
         self._head: AnchoredHead | None = None
         self._is_unsure = False  # something interrupted the anchor: it may have moved, or not
 
+    def looking(self) -> Freshness:
+        """The same anchor, for whoever only looks: what it answers then may be old by now, and is not gone on from."""
+        return Freshness(self._anchor)
+
     @property
     def head(self) -> AnchoredHead | None:
         """What the anchor last confirmed; the next manifest names it."""

@@ -116,7 +116,7 @@ class Mirror:
         self._check_open()
         self._land()
         self._saver.attempted = None
-        found = self._fresh(step)
+        found = self._fresh(step, self._freshness)
         if found is None:
             return None
         self._warn(found.manifest)
@@ -128,11 +128,11 @@ class Mirror:
         self._restored_facts = found.manifest.facts
         return found.manifest.step
 
-    def _fresh(self, step: int | None) -> Committed | None:
+    def _fresh(self, step: int | None, freshness: Freshness) -> Committed | None:
         """The generation to restore, of a pool that the anchor does not know to be older than it was."""
         with naming(self._pool.path):
             found = opened(self._pool, self._key, self.name)
-            gone_back_to = self._freshness.judge(found)
+            gone_back_to = freshness.judge(found)
             wanted = gone_back_to if step is None else step
             if wanted is None or found is None:
                 return found
@@ -230,8 +230,14 @@ class Mirror:
     def latest_step(self) -> int | None:
         """The step of the newest durable generation, verified; None when there is none."""
         if self._committed is None:
-            found = self._fresh(None)
-            return found.manifest.step if found else None
+            try:
+                found = self._fresh(None, self._freshness.looking())
+            except PliniusError:
+                if self._committed is None:
+                    raise
+                # A save came while this looked, and what it saw of the pool is older than what the anchor knows.
+            else:
+                return found.manifest.step if found else None
         return self._latest
 
     @in_turn
