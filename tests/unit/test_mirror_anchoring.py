@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anchored import Killed, Life, Memory, lived
-from plinius.errors import ConfigError, PliniusError
+from plinius.errors import ConfigError, PliniusError, RollbackError
 from plinius.mirror import Mirror, RollbackWarning, tracking
 from plinius.mirror.manifest import AnchoredHead
 from plinius.pool import Pool

@@ -175,3 +175,28 @@ def test_a_save_in_flight_is_waited_for_although_its_mirror_was_being_closed(fol
             if not point.has_come:
                 break
     assert number > 2
+
+
+def test_a_handler_may_wait_in_the_midst_of_a_save_that_gets_no_thread(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "plinius-save":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    for number in itertools.count(1):
+        with job_in(folder / str(number)) as job:
+            point = Interrupt(number, job.mirror.wait)
+
+            def save(point: Interrupt = point, job: Job = job) -> None:
+                assert isinstance(point.during(lambda: job.save(wait=False)), RuntimeError)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(threading.Thread, "start", refuse)
+                in_a_thread(save)
+            if not point.has_come:
+                break
+            job.go_on()

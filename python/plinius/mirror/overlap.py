@@ -28,7 +28,8 @@ class Flight:
         self._error: BaseException | None = None
         self._work = work
         self._process = os.getpid()
-        self._begun = threading.Lock()  # taken by the thread that does it, or by whoever gives it up
+        # "it": True says the thread that does it, False whoever gives it up; the first one decides, in a single call.
+        self._begun: dict[str, bool] = {}
         self._is_off = False
         # A daemon: an interpreter that ends without close() does not wait for a save that nobody asked to wait for.
         self._thread = threading.Thread(target=self._run, name="plinius-save", daemon=True)
@@ -40,12 +41,12 @@ class Flight:
 
     def give_up(self) -> None:
         """Ends it where its thread has not begun: that one then does nothing, if it comes at all."""
-        if self._begun.acquire(blocking=False):
+        if not self._begun.setdefault("it", False):
             self._sealed.come()
             self._ended.come()
 
     def _run(self) -> None:
-        if not self._begun.acquire(blocking=False):
+        if not self._begun.setdefault("it", True):
             return
         try:
             self._work(self._sealed.come)
@@ -86,7 +87,7 @@ class Flight:
             raise PliniusError(f"a save in the background failed: {error!r}") from error
 
     def _is_under_way(self) -> bool:
-        return self.is_ours and (self._is_off or self._begun.locked())
+        return self.is_ours and self._begun.get("it", self._is_off)
 
 
 class Gate:
