@@ -188,8 +188,10 @@ class Supervisor:
             signal.signal(number, before[self.stopped_by])
             os.write(self._wake_writer, b"s")
 
-        before = {number: signal.signal(number, on_signal) for number in signals}
+        before = {number: signal.getsignal(number) for number in signals}  # complete, when the first one comes
         try:
+            for number in signals:
+                signal.signal(number, on_signal)
             yield
         finally:
             for number, handler in before.items():
