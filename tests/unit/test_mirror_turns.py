@@ -166,3 +166,22 @@ def test_a_child_that_was_forked_in_the_midst_of_a_call_does_not_wait_for_it(mir
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     mirror._turns.begin()
+
+
+def test_a_child_that_was_forked_while_another_thread_maps_the_pool_does_not_wait_for_it(mirror: Mirror) -> None:
+    pool = mirror._pool
+    assert isinstance(pool, Pool)
+    holder = threading.Thread(target=pool._mapping_lock.acquire)
+    holder.start()
+    holder.join()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            mirror.save(1)
+        except PliniusError:
+            os._exit(0)  # the pool is the parent's
+        finally:
+            os._exit(1)
+    pool._mapping_lock = threading.RLock()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

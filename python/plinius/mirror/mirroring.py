@@ -185,8 +185,7 @@ class Mirror:
         elif self._committed is not None and self._freshness.is_late(self._committed):
             self._anchor(self._committed, now=True)
         before = None if overwrite else self._committed
-        if not wait:
-            self._check_free()
+        self._check_free()  # a forked child, above all: it may have inherited locks that nobody gives back
         snapshot, owned = self._capture(wait)
         items = self._tracker.plan(snapshot, before, owned)
         head, last = self._freshness.head, force or overwrite
