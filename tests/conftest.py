@@ -1,4 +1,4 @@
-"""What tests of several folders use: a small job, and a folder for pools."""
+"""What tests of several folders use: a small job, a folder for pools, and a key."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from jobs import CFG, Job, idx_bytes, must, pictures
+from plinius import Key
 from plinius.enclave import main as enclave
 
 pytest_plugins = ["inside", "stand_ins", "tpms"]
@@ -53,6 +54,25 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="plinius-test-", dir=_EMULATED_PM) as name:
         yield Path(name)
+
+
+@pytest.fixture
+def key() -> Key:
+    return Key.generate()
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    """A pool that does not exist yet."""
+    return folder / "job.pool"
+
+
+@pytest.fixture
+def descriptor(path: Path) -> Iterator[int]:
+    """Of a pool's file, which is empty yet."""
+    opened = os.open(path, os.O_RDWR | os.O_CREAT)
+    yield opened
+    os.close(opened)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +26,6 @@ def desk(tmp_path: Path) -> Desk:
 
 
 @pytest.fixture
-def path(folder: Path) -> Path:
-    """A pool that does not exist yet."""
-    return folder / "job.pool"
-
-
-@pytest.fixture
 def enclave_key() -> RecipientKey:
     return RecipientKey(KEMS[0])
 
@@ -40,13 +33,6 @@ def enclave_key() -> RecipientKey:
 @pytest.fixture
 def public_key(enclave_key: RecipientKey) -> bytes:
     return enclave_key.public
-
-
-@pytest.fixture
-def descriptor(path: Path) -> Iterator[int]:
-    opened = os.open(path, os.O_RDWR | os.O_CREAT)
-    yield opened
-    os.close(opened)
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ RECORD = 12 + 16 + 20 + 1
 SHAPE_AT = 184
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 def seal(path: Path, key: Key, count: int = COUNT) -> Path:
     images = np.random.default_rng(3).integers(0, 256, (count, 4, 5), np.uint8)
     seal_dataset(images, np.arange(count, dtype=np.uint8), key, path)

@@ -88,11 +88,6 @@ REFUSED = {
 }
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 @pytest.mark.parametrize("edit", REFUSED.values(), ids=REFUSED.keys())
 def test_an_edited_head_is_refused(folder: Path, key: Key, edit: Callable[[Fields], None]) -> None:
     path = folder / "job.pool"

@@ -10,11 +10,6 @@ from plinius.errors import IntegrityError, PoolError
 from small_training import Training, entry_of, flip, trained
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 def test_every_tensor_is_checked_and_the_targets_are_zeroed(folder: Path, key: Key) -> None:
     path = folder / "job.pool"
     saved = trained(path, key, 3)

@@ -27,11 +27,6 @@ from small_training import rewrite_entry
 pytestmark = pytest.mark.filterwarnings("ignore:rollback is not detected")
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 @settings(max_examples=60, deadline=None)
 @given(DISTORTIONS)
 def test_whatever_is_said_of_an_entry_nothing_wrong_is_ever_restored(how: list[tuple[str, int, int]]) -> None:

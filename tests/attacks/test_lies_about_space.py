@@ -21,11 +21,6 @@ from small_training import Extents
 pytestmark = pytest.mark.filterwarnings("ignore:rollback is not detected")
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 # Space that is not what was asked for.
 
 NOTICED: dict[str, Distortion] = {

@@ -35,11 +35,6 @@ from plinius.wire import (
 pytestmark = pytest.mark.filterwarnings("ignore:rollback is not detected")
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 # Answers to other questions, and errors.
 
 ANSWERS: list[FromPool] = [PoolDone(), Entry(None, []), Entry(b"", []), Space([]), Space([(PAGE, 1)])]

@@ -62,11 +62,6 @@ class Asking:
         return self.result
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
 def test_an_honest_release_arrives(key: Key) -> None:
     asking = Asking()
     asking.channel.send(KeyRelease(seal_key(key, KEMS[0], *asking.challenge())))

@@ -19,16 +19,6 @@ from small_training import (
 )
 
 
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
-@pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
 def contents_of(path: Path) -> list[bytes]:
     return [read_at(path, offset, length) for offset, length in entry_of(path)[1]]
 

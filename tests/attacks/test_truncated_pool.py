@@ -11,11 +11,6 @@ from plinius.errors import PliniusError
 from small_training import Training, trained
 
 
-@pytest.fixture
-def path(folder: Path) -> Path:
-    return folder / "job.pool"
-
-
 def test_a_pool_that_is_cut_anywhere_is_an_error_and_never_another_state(path: Path) -> None:
     key = Key.generate()
     trained(path, key, 2)

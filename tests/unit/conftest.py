@@ -9,19 +9,8 @@ from types import SimpleNamespace
 import pytest
 from anchored import Memory
 from holding import Held
-from plinius import Key, Pool
+from plinius import Pool
 from plinius.mirror import saving
-
-
-@pytest.fixture
-def key() -> Key:
-    return Key.generate()
-
-
-@pytest.fixture
-def path(folder: Path) -> Path:
-    """A pool that does not exist yet."""
-    return folder / "job.pool"
 
 
 @pytest.fixture

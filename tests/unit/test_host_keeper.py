@@ -41,21 +41,6 @@ PAGE = 4096
 
 
 @pytest.fixture
-def path(folder: Path) -> Path:
-    """A file that is empty yet."""
-    made = folder / "job.pool"
-    made.touch()
-    return made
-
-
-@pytest.fixture
-def descriptor(path: Path) -> Iterator[int]:
-    opened = os.open(path, os.O_RDWR)
-    yield opened
-    os.close(opened)
-
-
-@pytest.fixture
 def keeper(descriptor: int) -> Iterator[Keeper]:
     made = Keeper(descriptor)
     yield made

@@ -73,13 +73,18 @@ def test_a_refused_restore_is_no_permission_to_save(path: Path, key: Key, anchor
     assert len(anchor.advances) == 1
 
 
-def test_another_copy_is_fenced_off(path: Path, key: Key, anchor: Memory) -> None:
+def copied(path: Path, key: Key, anchor: Memory) -> tuple[Life, Life]:
+    """Two lives of one job: a copy has taken over, and the first one has found out."""
     first = Life(path, key, anchor)
     first.train(2)
-    copy = Path(shutil.copy(path, path.with_suffix(".copy")))
-    second = Life(copy, key, anchor)
+    second = Life(Path(shutil.copy(path, path.with_suffix(".copy"))), key, anchor)
     with pytest.raises(RollbackError, match="another copy"):
         first.train(3)
+    return first, second
+
+
+def test_another_copy_is_fenced_off(path: Path, key: Key, anchor: Memory) -> None:
+    first, second = copied(path, key, anchor)
     assert first.mirror.latest_step() == 2
     second.train(3)
     first.end()
@@ -90,12 +95,7 @@ def test_another_copy_is_fenced_off(path: Path, key: Key, anchor: Memory) -> Non
 
 def test_what_a_copy_saved_after_another_had_taken_over_is_refused(path: Path, key: Key, anchor: Memory) -> None:
     """Also when it is only one generation ahead: it names the head that the anchor had before."""
-    first = Life(path, key, anchor)
-    first.train(2)
-    copy = Path(shutil.copy(path, path.with_suffix(".copy")))
-    second = Life(copy, key, anchor)
-    with pytest.raises(RollbackError, match="another copy"):
-        first.train(3)
+    first, second = copied(path, key, anchor)
     first.end()
     with pytest.raises(RollbackError, match="another copy of the job has gone on"):
         Life(path, key, anchor)

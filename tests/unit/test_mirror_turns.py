@@ -151,37 +151,36 @@ def test_a_signal_handler_in_the_midst_of_a_save_is_told_so_and_between_two_it_m
     assert mirror.save(100_000)
 
 
-def test_a_child_that_was_forked_in_the_midst_of_a_call_does_not_wait_for_it(mirror: Mirror) -> None:
-    mirror.save(1)
-    holder = threading.Thread(target=mirror._turns.lock.acquire)
+def held_by_another_thread(lock: threading.RLock) -> None:
+    holder = threading.Thread(target=lock.acquire)
     holder.start()
-    holder.join()  # whoever has the turn is another thread
+    holder.join()
+
+
+def is_refused_in_a_child(mirror: Mirror, step: int) -> bool:
+    """Whether a save is, in a forked child, and within 20 seconds: the pool is the parent's."""
     child = os.fork()
     if not child:
         signal.alarm(20)
         try:
-            mirror.save(2)
+            mirror.save(step)
         except PliniusError:
-            os._exit(0)  # the pool is the parent's
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_child_that_was_forked_in_the_midst_of_a_call_does_not_wait_for_it(mirror: Mirror) -> None:
+    mirror.save(1)
+    held_by_another_thread(mirror._turns.lock)
+    assert is_refused_in_a_child(mirror, 2)
     mirror._turns.begin()
 
 
 def test_a_child_that_was_forked_while_another_thread_maps_the_pool_does_not_wait_for_it(mirror: Mirror) -> None:
     pool = mirror._pool
     assert isinstance(pool, Pool)
-    holder = threading.Thread(target=pool._mapping_lock.acquire)
-    holder.start()
-    holder.join()
-    child = os.fork()
-    if not child:
-        signal.alarm(20)
-        try:
-            mirror.save(1)
-        except PliniusError:
-            os._exit(0)  # the pool is the parent's
-        finally:
-            os._exit(1)
+    held_by_another_thread(pool._mapping_lock)
+    assert is_refused_in_a_child(mirror, 1)
     pool._mapping_lock = threading.RLock()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
