@@ -181,13 +181,14 @@ CALLS: dict[str, Callable[[Mirror], object]] = {
 }
 
 
+@pytest.mark.parametrize("trained", [1, 2])  # the anchor is at the newest generation, or behind it
 @pytest.mark.parametrize("call", CALLS)
 def test_after_a_new_life_that_was_interrupted_nothing_is_saved_that_would_be_refused(
-    path: Path, key: Key, call: str
+    path: Path, key: Key, call: str, trained: int
 ) -> None:
     anchor = Memory(every=5, may_go_back=True)
     life = Life(path, key, anchor)
-    life.train(2)
+    life.train(trained)
     anchor.die = "after"
     with pytest.raises(Killed):
         CALLS[call](life.mirror)

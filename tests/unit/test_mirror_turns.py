@@ -174,13 +174,15 @@ def is_refused_in_a_child(mirror: Mirror, step: int) -> bool:
 def test_a_child_that_was_forked_in_the_midst_of_a_call_does_not_wait_for_it(mirror: Mirror) -> None:
     mirror.save(1)
     held_by_another_thread(mirror._turns.lock)
-    assert is_refused_in_a_child(mirror, 2)
+    is_refused = is_refused_in_a_child(mirror, 2)
     mirror._turns.begin()
+    assert is_refused
 
 
 def test_a_child_that_was_forked_while_another_thread_maps_the_pool_does_not_wait_for_it(mirror: Mirror) -> None:
     pool = mirror._pool
     assert isinstance(pool, Pool)
     held_by_another_thread(pool._mapping_lock)
-    assert is_refused_in_a_child(mirror, 1)
+    is_refused = is_refused_in_a_child(mirror, 1)
     pool._mapping_lock = threading.RLock()
+    assert is_refused
